@@ -1,0 +1,48 @@
+# The commands of the testbed. `make` alone lists them; every one but help and clean first makes sure that setup is complete.
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+MAKEFLAGS += --no-print-directory
+
+PYTHON := .venv/bin/python
+ARGS ?=
+PYTEST_ARGS ?=
+
+help: ## list these targets
+	@echo "usage: make TARGET [ARGS=\"...\"]"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+setup: ## install what is missing: packages, .venv (asks for sudo only if something is)
+	@scripts/setup
+
+topo-datacenter: setup ## the datacenter with its service router: a prompt at a terminal, else a short tour (ARGS="--help")
+	@scripts/privileged $(PYTHON) -m testbed run datacenter $(ARGS)
+
+test: setup ## everything that must hold: lint, unit, sandbox, emulation
+	@started=$$(date +%s); \
+	for phase in lint test-unit test-sandbox test-emulation; do \
+	  $(MAKE) "$$phase" || { echo "make test: failed in $$phase"; exit 1; }; \
+	done; \
+	echo "make test: lint, unit, sandbox and emulation passed in $$(( $$(date +%s) - started )) s"
+
+lint: setup ## ruff and mypy
+	@echo "== lint: ruff, mypy"
+	@scripts/as-caller $(PYTHON) -m ruff check
+	@scripts/as-caller $(PYTHON) -m mypy
+
+test-unit: setup ## the tests that need no root and no network (PYTEST_ARGS="-k name")
+	@echo "== unit tests: without root"
+	@scripts/as-caller --unprivileged $(PYTHON) -m pytest -q tests/unit $(PYTEST_ARGS)
+
+test-sandbox: setup ## the sandbox itself: processes, namespaces, what is left behind
+	@echo "== sandbox tests: namespaces of their own"
+	@scripts/privileged $(PYTHON) -m pytest -q --no-skips tests/sandbox $(PYTEST_ARGS)
+
+test-emulation: setup ## real nodes on real links, inside one sandbox
+	@echo "== emulation tests: inside a sandbox"
+	@scripts/privileged $(PYTHON) -m testbed exec -- $(PYTHON) -m pytest -q --no-skips tests/emulation $(PYTEST_ARGS)
+
+clean: ## remove .venv and everything else that can be made again (not results/)
+	@rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
+
+.PHONY: help setup topo-datacenter test lint test-unit test-sandbox test-emulation clean
