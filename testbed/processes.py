@@ -1,0 +1,165 @@
+"""The one place that starts programs: daemons with log and observed readiness, commands with a checked status."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from testbed.errors import TestbedError
+from testbed.ownership import make_directory, owned_by_caller
+
+POLL_SECONDS = 0.01
+READY_SECONDS = 10.0
+STOP_SECONDS = 3.0
+COMMAND_SECONDS = 10.0
+_TAIL_LINES = 5
+
+
+class Daemon:
+    """A program that runs in the background, in a session of its own, with its output in a log file.
+
+    The session keeps it out of the reach of the terminal: Ctrl-C at the prompt is not for it.
+    """
+
+    def __init__(self, name: str, process: subprocess.Popen[bytes], log: Path) -> None:
+        self.name = name
+        self.log = log
+        self._process = process
+
+    @property
+    def pid(self) -> int:
+        """Its process id, also after its end."""
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """False once it has ended."""
+        return self._process.poll() is None
+
+    def wait_ready(self, ready: Callable[[], bool], *, timeout: float = READY_SECONDS) -> None:
+        """Waits until `ready` says so; it is asked every few milliseconds.
+
+        Raises TestbedError when the daemon ends before or the time (seconds) has passed.
+        """
+        deadline = time.monotonic() + timeout
+        while not ready():
+            if not self.alive:
+                raise self._error(f"{self.name} ended during its start with {_status(self._process.returncode)}")
+            if time.monotonic() >= deadline:
+                raise self._error(f"{self.name} was not ready within {timeout:g} s")
+            time.sleep(POLL_SECONDS)
+
+    def stop(self, *, timeout: float = STOP_SECONDS) -> int:
+        """Ends it by SIGTERM, after `timeout` seconds by SIGKILL, and returns its status as subprocess gives it.
+
+        May be called again, and after it has ended by itself.
+        """
+        if self.alive:
+            self._process.terminate()
+            # One that was stopped (Ctrl-Z, a debugger) would not hear it before the limit.
+            self._process.send_signal(signal.SIGCONT)
+        try:
+            return self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait()
+
+    def kill(self) -> None:
+        """Ends it by SIGKILL, as in a crash."""
+        self._process.kill()
+        self._process.wait()
+
+    def _error(self, message: str) -> TestbedError:
+        lines = self.log.read_text(errors="replace").splitlines()[-_TAIL_LINES:]
+        return TestbedError(f"{message}: {' | '.join(lines) or 'it printed nothing'}", f"its log is {self.log}")
+
+
+def start(
+    name: str,
+    argv: Sequence[str],
+    *,
+    log: str | os.PathLike[str],
+    ready: Callable[[], bool] | None = None,
+    timeout: float = READY_SECONDS,
+    env: Mapping[str, str] | None = None,
+    cwd: str | os.PathLike[str] | None = None,
+    pass_fds: Sequence[int] = (),
+) -> Daemon:
+    """Starts a daemon and, with `ready`, waits until it is; one that fails at that is stopped.
+
+    Its output is appended to `log`, whose directory is made. `env` is the whole environment (default: this process's).
+    Raises TestbedError when the program is missing, ends early, or is not ready in time (seconds).
+    """
+    path = Path(log)
+    make_directory(path.parent)
+    with path.open("ab") as output:
+        owned_by_caller(path)
+        try:
+            process = subprocess.Popen(
+                list(argv),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env=None if env is None else dict(env),
+                cwd=cwd,
+                pass_fds=pass_fds,
+            )
+        except OSError as error:
+            raise _cannot_start(name, argv, error) from None
+    daemon = Daemon(name, process, path)
+    if ready is not None:
+        try:
+            daemon.wait_ready(ready, timeout=timeout)
+        except BaseException:  # also when Ctrl-C ends the wait: nothing that failed to start is left running
+            daemon.stop()
+            raise
+    return daemon
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    timeout: float = COMMAND_SECONDS,
+    env: Mapping[str, str] | None = None,
+    cwd: str | os.PathLike[str] | None = None,
+) -> str:
+    """Runs a command to its end and returns what it printed on standard output.
+
+    Raises TestbedError, with the command and what it said, when it is missing, fails, or is not done in time (seconds).
+    """
+    command = " ".join(argv)
+    try:
+        done = subprocess.run(
+            list(argv),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout,
+            env=None if env is None else dict(env),
+            cwd=cwd,
+            check=False,
+        )
+    except OSError as error:
+        raise _cannot_start(argv[0], argv, error) from None
+    except subprocess.TimeoutExpired:
+        raise TestbedError(f"`{command}` was not done within {timeout:g} s") from None
+    if done.returncode:
+        said = " | ".join((done.stderr or done.stdout).strip().splitlines()[-_TAIL_LINES:]) or "it said nothing"
+        raise TestbedError(f"`{command}` failed with {_status(done.returncode)}: {said}")
+    return done.stdout
+
+
+def _status(code: int) -> str:
+    return f"signal {signal.Signals(-code).name}" if code < 0 else f"status {code}"
+
+
+def _cannot_start(name: str, argv: Sequence[str], error: OSError) -> TestbedError:
+    if isinstance(error, FileNotFoundError) and error.filename in (None, argv[0]):
+        return TestbedError(f"{name}: the program {argv[0]} is missing", "install what is missing: make setup")
+    return TestbedError(f"{name}: cannot start {argv[0]}: {error.strerror}")
