@@ -104,7 +104,12 @@ def build_ipv4(
     tos: int = 0,
     identification: int = 0,
 ) -> bytes:
-    """A whole packet with a 20-byte header and its checksum. Raises ``ValueError`` when it exceeds 65535 bytes."""
+    """A whole packet with a 20-byte header and its checksum.
+
+    Raises ``ValueError`` when it exceeds 65535 bytes or an address has not 4.
+    """
+    if len(source) != 4 or len(destination) != 4:
+        raise ValueError(f"an IPv4 address has 4 bytes, not {len(source)} and {len(destination)}")
     total = HEADER_LENGTH + len(payload)
     if total > 0xFFFF:
         raise ValueError(f"an IPv4 packet of {total} bytes does not exist")

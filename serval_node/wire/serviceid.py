@@ -9,7 +9,7 @@ LENGTH = 32
 BITS = 256
 
 _MASKS = tuple(((1 << bits) - 1) << (BITS - bits) for bits in range(BITS + 1))
-_HEX = re.compile(r"(?:0[xX])?([0-9a-fA-F]*)\Z")
+_HEX = re.compile(r"(?:0[xX])?([0-9a-fA-F]+)\Z")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -124,7 +124,7 @@ def parse_bits(text: str) -> int:
 
 def _left_justified(text: str) -> bytes:
     match = _HEX.match(text)
-    if match is None or not (match.group(1) or text):
+    if match is None:
         raise ValueError(f"not hexadecimal: {text!r}")
     digits = match.group(1)
     if len(digits) > 2 * LENGTH:
