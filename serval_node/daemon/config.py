@@ -1,0 +1,218 @@
+"""What one node is told at its start: a JSON object, checked key by key.
+
+    {"name": "dan", "node_id": 4, "role": "host",
+     "providers": {"example": 1193046}, "serves": [],
+     "controller": {"host": "127.0.0.1", "port": 6653},
+     "run_dir": "/run/testbed/hosts/dan", "hosts": {"ann": "10.0.1.1"}}
+
+Only `name` is required. Unknown keys are refused, so that a typing error does not become a default.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from ipaddress import AddressValueError, IPv4Address
+from typing import Any
+
+ROLES = ("host", "router")
+CONGESTION = "cubic"
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used; the text names the key and what is expected."""
+
+
+@dataclass(frozen=True, slots=True)
+class ControllerAddress:
+    """Where the controller listens for OpenFlow, as seen from the namespace in which the channel's socket is
+    made.
+    """
+
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class NodeConfig:
+    """One node. Addresses are dotted text, times seconds.
+
+    name         the host's name, also in logs and towards the controller
+    node_id      16..48 bits below the Serval tag of the datapath id, unique in a run
+    role         "host", or "router" for a service router (forwarding on)
+    providers    provider label -> 24-bit block, for topologies that declare theirs
+    serves       prefixes (text) whose SYNs this router is responsible for; told to the controller
+    controller   None: a node without a controller, rules come by hand
+    run_dir      directory of control.sock, names.jsonl, servald.log, resolv.conf and hosts
+    hosts        host name -> real address, for the host's /etc/hosts
+    rules        rules to start with, in the form of the control socket's rule_set
+    congestion   congestion control of the connections over sal0; None leaves the namespace's default
+    mtu          MTU of the links; None takes the smallest of the host's interfaces
+    offload      segmentation offload on sal0; None means: when numpy is there
+    """
+
+    name: str
+    node_id: int = 1
+    role: str = "host"
+    providers: Mapping[str, int] = field(default_factory=dict)
+    serves: tuple[str, ...] = ()
+    controller: ControllerAddress | None = None
+    run_dir: str = "/run/serval"
+    hosts: Mapping[str, str] = field(default_factory=dict)
+    rules: tuple[Mapping[str, Any], ...] = ()
+    congestion: str | None = CONGESTION
+    mtu: int | None = None
+    offload: bool | None = None
+
+    @property
+    def forwarding(self) -> bool:
+        return self.role == "router"
+
+    @property
+    def control_path(self) -> str:
+        return os.path.join(self.run_dir, "control.sock")
+
+    @property
+    def names_path(self) -> str:
+        return os.path.join(self.run_dir, "names.jsonl")
+
+    @property
+    def log_path(self) -> str:
+        return os.path.join(self.run_dir, "servald.log")
+
+    @property
+    def resolv_path(self) -> str:
+        return os.path.join(self.run_dir, "resolv.conf")
+
+    @property
+    def hosts_path(self) -> str:
+        return os.path.join(self.run_dir, "hosts")
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON object that `from_json` reads back."""
+        out: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        out["providers"], out["hosts"] = dict(self.providers), dict(self.hosts)
+        out["serves"], out["rules"] = list(self.serves), [dict(rule) for rule in self.rules]
+        if self.controller is not None:
+            out["controller"] = {"host": self.controller.host, "port": self.controller.port}
+        return out
+
+    @classmethod
+    def from_json(cls, data: object) -> NodeConfig:
+        """Check a decoded JSON object; raises ConfigError."""
+        if not isinstance(data, dict):
+            raise ConfigError("the configuration must be a JSON object")
+        known = [f.name for f in fields(cls)]
+        unknown = sorted(set(data) - set(known))
+        if unknown:
+            raise ConfigError(f"unknown key {unknown[0]!r} in the configuration; known keys: {', '.join(known)}")
+        if "name" not in data:
+            raise ConfigError("the configuration lacks 'name'")
+        values = {key: _CHECKS[key](key, value) for key, value in data.items()}
+        return cls(**values)
+
+    @classmethod
+    def load(cls, path: str) -> NodeConfig:
+        """Read a configuration file; raises ConfigError, also when it cannot be read."""
+        try:
+            with open(path, encoding="utf-8") as file:
+                return cls.from_json(json.load(file))
+        except OSError as error:
+            raise ConfigError(f"cannot read {path}: {error.strerror}") from None
+        except ValueError as error:
+            raise ConfigError(f"{path}: {error}") from None
+
+
+def _name(key: str, value: object) -> str:
+    if not isinstance(value, str) or not value or "/" in value or value.startswith("."):
+        raise ConfigError(f"{key!r} must be a host's name, not {value!r}")
+    return value
+
+
+def _integer(low: int, high: int) -> Any:
+    def check(key: str, value: object) -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+            raise ConfigError(f"{key!r} must be a number from {low} to {high}, not {value!r}")
+        return value
+
+    return check
+
+
+def _optional(check: Any) -> Any:
+    return lambda key, value: None if value is None else check(key, value)
+
+
+def _role(key: str, value: object) -> str:
+    if value not in ROLES:
+        raise ConfigError(f"{key!r} must be one of {', '.join(ROLES)}, not {value!r}")
+    return str(value)
+
+
+def _text(key: str, value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise ConfigError(f"{key!r} must be text, not {value!r}")
+    return value
+
+
+def _boolean(key: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigError(f"{key!r} must be true or false, not {value!r}")
+    return value
+
+
+def _providers(key: str, value: object) -> dict[str, int]:
+    if not isinstance(value, dict):
+        raise ConfigError(f"{key!r} must map provider labels to 24-bit numbers")
+    block = _integer(1, (1 << 24) - 1)
+    return {_text(key, label): block(f"{key}.{label}", number) for label, number in value.items()}
+
+
+def _hosts(key: str, value: object) -> dict[str, str]:
+    if not isinstance(value, dict):
+        raise ConfigError(f"{key!r} must map host names to addresses")
+    for name, address in value.items():
+        try:
+            IPv4Address(address)
+        except (AddressValueError, TypeError):
+            raise ConfigError(f"{key!r}: {name} has no IPv4 address but {address!r}") from None
+    return dict(value)
+
+
+def _texts(key: str, value: object) -> tuple[str, ...]:
+    if not isinstance(value, (list, tuple)):
+        raise ConfigError(f"{key!r} must be a list")
+    return tuple(_text(key, item) for item in value)
+
+
+def _rules(key: str, value: object) -> tuple[Mapping[str, Any], ...]:
+    if not isinstance(value, (list, tuple)) or not all(isinstance(item, dict) for item in value):
+        raise ConfigError(f"{key!r} must be a list of rules")
+    return tuple(value)
+
+
+def _controller(key: str, value: object) -> ControllerAddress | None:
+    if value is None:
+        return None
+    if not isinstance(value, dict) or set(value) != {"host", "port"}:
+        raise ConfigError(f"{key!r} must be null or hold exactly 'host' and 'port'")
+    return ControllerAddress(
+        _text("controller.host", value["host"]), _integer(1, 65535)("controller.port", value["port"])
+    )
+
+
+_CHECKS: dict[str, Any] = {
+    "name": _name,
+    "node_id": _integer(1, (1 << 48) - 1),
+    "role": _role,
+    "providers": _providers,
+    "serves": _texts,
+    "controller": _controller,
+    "run_dir": _text,
+    "hosts": _hosts,
+    "rules": _rules,
+    "congestion": _optional(_text),
+    "mtu": _optional(_integer(576, 65535)),
+    "offload": _optional(_boolean),
+}

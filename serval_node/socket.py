@@ -1,0 +1,346 @@
+"""Sockets that connect, bind, listen and accept by service name (S13, S20, S37, S51).
+
+    from serval_node import socket as serval
+
+    with serval.create_connection("web.example") as conn:       # connect(name): whoever serves it
+        conn.sendall(b"hello")
+
+    with serval.create_server(("web.example", 8080)) as server:  # bind(name, port) and listen()
+        conn, _ = server.accept()
+        print(conn.local_service)                                # the serviceID that the client asked for
+
+What these functions return are kernel TCP sockets (a subclass of socket.socket), so ssl, http.client, asyncio,
+select and sendfile work as ever. They need the node's daemon at /run/serval/control.sock (environment variable
+SERVAL_CONTROL names another place); ordinary sockets in the same process stay ordinary.
+
+A service is given as "name", ("name", port), "name:port", "0x..." (hexadecimal, with /bits for bind), the
+original's decimal form, or a ServiceID or Prefix. A peer has no name: accept() returns ("", 0) in the place of
+an address, as the original does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import ipaddress
+import os
+import secrets
+import socket as _socket
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from serval_node.control.local import CONTROL_PATH, Client, ControlError, ControlUnreachable
+from serval_node.wire.serviceid import Prefix, ServiceID
+
+__all__ = [
+    "NAMELESS",
+    "ServalSocket",
+    "create_connection",
+    "create_server",
+    "local_service",
+    "open_connection",
+    "socket",
+    "start_server",
+]
+
+Service = str | tuple[str, int] | ServiceID | Prefix
+
+NAMELESS = ("", 0)
+DEFAULT_BACKLOG = 128
+
+_SAL0 = "198.18.0.1"
+_VIRTUAL = ipaddress.IPv4Network("198.18.0.0/16")
+_REASONS = {
+    errno.ENETUNREACH: "no rule of this host leads to {}",
+    errno.EHOSTUNREACH: "a DROP rule of this host refuses {}",
+    errno.ECONNREFUSED: "nobody serves {}",
+    errno.ETIMEDOUT: "no answer from {}",
+}
+
+
+class _Daemon:
+    """This process's connection to servald, made anew after fork and after a restart of the daemon."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._client: Client | None = None
+        self._pid = 0
+
+    def ask(self, op: str, **fields: Any) -> dict[str, Any]:
+        """One request. Raises OSError: refused (EINVAL, with the daemon's reason), or no daemon (ENOTCONN)."""
+        with self._lock:
+            known = self._client is not None and self._pid == os.getpid()
+            try:
+                try:
+                    return self._connected().request(op, **fields)
+                except ControlUnreachable:
+                    if not known:
+                        raise
+                    return self._connected().request(op, **fields)  # the daemon may have been restarted
+            except ControlUnreachable as error:
+                raise OSError(errno.ENOTCONN, str(error)) from None
+            except ControlError as error:
+                raise OSError(errno.EINVAL, str(error)) from None
+
+    def _connected(self) -> Client:
+        if self._client is None or self._pid != os.getpid():
+            self._client = Client(_control_path())
+            self._pid = os.getpid()
+        return self._client
+
+
+def _control_path() -> str:
+    return os.environ.get("SERVAL_CONTROL", CONTROL_PATH)
+
+
+_daemon = _Daemon()
+
+
+class ServalSocket(_socket.socket):
+    """A TCP socket whose addresses are services. Made by `socket()`; `accept()` makes further ones.
+
+    `local_service` is the serviceID that this end answers to: of an accepted socket the exact one that the
+    client asked for.
+    """
+
+    def __init__(
+        self, family: int = _socket.AF_INET, type: int = _socket.SOCK_STREAM, proto: int = 0, fileno: int | None = None
+    ) -> None:
+        """Without `fileno`, make a kernel socket and reserve its flowID (S37). Raises OSError."""
+        if fileno is None and (family != _socket.AF_INET or type & 0xF != _socket.SOCK_STREAM):
+            raise OSError(errno.EPROTONOSUPPORT, "Serval sockets are AF_INET stream sockets")
+        self.local_service: ServiceID | None = None
+        self._flow: int | None = None
+        self._owner = 0
+        self._own: Service | None = None
+        self._peer: Service | None = None
+        super().__init__(family, type, proto, fileno)
+        if fileno is None:
+            try:
+                self._flow = _daemon.ask("flow_reserve")["flow_id"]
+            except OSError:
+                super().close()
+                raise
+            self._owner = os.getpid()
+
+    # -- client
+
+    def connect(self, address: Any) -> None:
+        """Connect to a service; late binding: no directory is asked, the rules that the SYN meets choose the
+        instance.
+
+        Raises OSError: EINVAL (no such form of a name), ENETUNREACH (no rule), EHOSTUNREACH (DROP),
+        ECONNREFUSED, ETIMEDOUT.
+        """
+        target = self._prepare(address)
+        try:
+            super().connect(target)
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            reason = _REASONS.get(error.errno or 0)
+            if reason is None:
+                raise
+            raise OSError(error.errno, reason.format(_text(self._peer or address))) from None
+
+    def connect_ex(self, address: Any) -> int:
+        """As connect(), but what the kernel refuses is returned as an errno."""
+        return super().connect_ex(self._prepare(address))
+
+    def _prepare(self, address: Any) -> tuple[str, int]:
+        if self._peer is not None and _is_virtual(address):
+            return address  # an event loop calls again with the address that `virtual_address` gave it
+        self._bind_locally()
+        local_port = super().getsockname()[1]
+        answer = _daemon.ask("connect", flow_id=self._flow, local_port=local_port, service=_text(address))
+        self._flow = None  # it belongs to the connection now
+        self._peer = address
+        return (answer["address"], answer["port"])
+
+    def virtual_address(self, service: Service) -> tuple[str, int]:
+        """Prepare to connect to `service` and return the kernel's address for it, for event loops that connect
+        themselves.
+        """
+        return self._prepare(service)
+
+    def _bind_locally(self) -> None:
+        if super().getsockname()[1] == 0:
+            super().setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
+            super().bind((_SAL0, 0))
+
+    # -- server
+
+    def bind(self, address: Any) -> None:
+        """Take a service; nothing is advertised before listen() (S20). The kernel's port is any that is free."""
+        _daemon.ask("resolve", service=_text(address))
+        self._bind_locally()
+        self._own = address
+
+    def listen(self, backlog: int = DEFAULT_BACKLOG) -> None:
+        """Listen, and be found: when this returns, the DEMUX rule stands. Raises OSError with the daemon's
+        reason.
+
+        An unbound socket gets a random serviceID, as in the original.
+        """
+        if self._own is None:
+            self.bind(ServiceID(secrets.token_bytes(32)))
+        assert self._own is not None
+        super().listen(backlog)
+        try:
+            _daemon.ask(
+                "bind",
+                service=_text(self._own),
+                port=super().getsockname()[1],
+                inodes=[os.fstat(self.fileno()).st_ino],
+            )
+        except OSError:
+            super().shutdown(_socket.SHUT_RDWR)  # a listener that nobody can reach by name must not look like one
+            raise
+
+    def accept(self) -> tuple[ServalSocket, tuple[str, int]]:
+        """A connection and ("", 0): the peer has no name."""
+        fd, peer = self._accept()  # type: ignore[attr-defined]
+        accepted = ServalSocket(self.family, self.type, self.proto, fileno=fd)
+        if _socket.getdefaulttimeout() is None and self.gettimeout():
+            accepted.setblocking(True)
+        try:
+            answer = _daemon.ask("accepted", peer=peer[0], peer_port=peer[1], local_port=super().getsockname()[1])
+        except OSError:
+            accepted.close()
+            raise
+        accepted._own = self._own
+        if answer["local_service"] is not None:
+            accepted.local_service = ServiceID.from_hex(answer["local_service"])
+            accepted._own = answer["name"]
+        return accepted, NAMELESS
+
+    # -- both
+
+    def getsockname(self) -> Any:
+        """(service, port) of this end, ("", 0) for a client."""
+        return _pair(self._own)
+
+    def getpeername(self) -> Any:
+        """(service, port) of the other end, ("", 0) for a client of ours. Raises OSError when not connected."""
+        super().getpeername()
+        return _pair(self._peer)
+
+    def kernel_name(self) -> tuple[str, int]:
+        """What the kernel calls this end, for `ss` and captures of sal0."""
+        return super().getsockname()
+
+    def kernel_peer(self) -> tuple[str, int]:
+        """What the kernel calls the other end."""
+        return super().getpeername()
+
+    def detach(self) -> int:
+        """The file descriptor, which then belongs to the caller; a reservation goes with it."""
+        self._flow = None
+        return super().detach()
+
+    def _real_close(self, *arguments: Any) -> None:
+        flow, self._flow = self._flow, None
+        super()._real_close(*arguments)  # type: ignore[misc]
+        if flow is not None and self._owner == os.getpid():
+            try:
+                _daemon.ask("flow_release", flow_id=flow)
+            except OSError:
+                return  # no daemon, no reservation
+
+
+def socket() -> ServalSocket:
+    """An unconnected Serval socket; its flowID is in the flow table from now on (S37). Raises OSError."""
+    return ServalSocket()
+
+
+def create_connection(service: Service, timeout: float | None = None) -> ServalSocket:
+    """Connect to a service. `timeout` in seconds also holds for later operations. Raises OSError."""
+    sock = ServalSocket()
+    try:
+        sock.settimeout(timeout)
+        sock.connect(service)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def create_server(service: Service, *, backlog: int = DEFAULT_BACKLOG) -> ServalSocket:
+    """Bind a service and listen. Raises OSError."""
+    sock = ServalSocket()
+    try:
+        sock.bind(service)
+        sock.listen(backlog)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+async def open_connection(service: Service, **options: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """asyncio.open_connection by service; with ssl=..., server_hostname is the service's name unless given.
+    Raises OSError.
+    """
+    sock = ServalSocket()
+    try:
+        sock.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(sock, sock.virtual_address(service))
+        if options.get("ssl"):
+            options.setdefault("server_hostname", _pair(service)[0])
+        return await asyncio.open_connection(sock=sock, **options)
+    except BaseException:
+        sock.close()
+        raise
+
+
+ConnectedCallback = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None] | None]
+
+
+async def start_server(callback: ConnectedCallback, service: Service, **options: Any) -> asyncio.AbstractServer:
+    """asyncio.start_server by service: the rule stands once the server has started to serve. Raises OSError."""
+    sock = ServalSocket()
+    try:
+        sock.bind(service)
+        sock.setblocking(False)
+        return await asyncio.start_server(callback, sock=sock, **options)
+    except BaseException:
+        sock.close()
+        raise
+
+
+def local_service(writer: asyncio.StreamWriter) -> ServiceID | None:
+    """The serviceID that the client of an asyncio connection asked for."""
+    transport_socket = writer.get_extra_info("socket")
+    return getattr(getattr(transport_socket, "_sock", transport_socket), "local_service", None)
+
+
+def _text(service: Any) -> str:
+    """A service as the control socket spells it. Raises OSError (EINVAL)."""
+    if isinstance(service, ServiceID):
+        return "0x" + service.hex()
+    if isinstance(service, (str, Prefix)):
+        return str(service)
+    if isinstance(service, tuple) and len(service) == 2 and isinstance(service[0], str) and isinstance(service[1], int):
+        return f"{service[0]}:{service[1]}" if service[1] else service[0]
+    raise OSError(errno.EINVAL, f"a service is a name, (name, port), a ServiceID or a Prefix, not {service!r}")
+
+
+def _is_virtual(address: Any) -> bool:
+    if not isinstance(address, tuple) or not isinstance(address[0], str):
+        return False
+    try:
+        return ipaddress.IPv4Address(address[0]) in _VIRTUAL
+    except ipaddress.AddressValueError:
+        return False
+
+
+def _pair(service: Any) -> tuple[str, int]:
+    if service is None:
+        return NAMELESS
+    if isinstance(service, tuple):
+        return service
+    if isinstance(service, str):
+        name, colon, port = service.rpartition(":")
+        return (name, int(port)) if colon and port.isdigit() else (service, 0)
+    return (str(service), 0)
