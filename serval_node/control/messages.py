@@ -1,0 +1,393 @@
+"""What nodes and their controller tell each other: values with a checked JSON form (bytes: `experimenter`).
+
+Requests of the controller carry an xid, which the node's RESULT, RULES, STATS or NODE_STATE answer repeats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, ClassVar
+
+from serval_node.control.rules import (
+    MessageError,
+    RuleSpec,
+    as_object,
+    get_address,
+    get_flag,
+    get_float,
+    get_integer,
+    get_list,
+    get_prefix,
+    get_text,
+    to_address,
+    to_prefix,
+)
+from serval_node.wire.serviceid import Prefix
+
+
+class MessageType(IntEnum):
+    """Experimenter types. Below 16: node to controller; from 16 on: controller to node."""
+
+    NODE_STATE = 1
+    REGISTER = 2
+    UNREGISTER = 3
+    DELAY_NOTIFY = 4
+    FLOW_EVENT = 5
+    STATS = 6
+    RESULT = 7
+    RULES = 8
+    STATE_GET = 16
+    RULE_SET = 17
+    RULE_REMOVE = 18
+    RULES_GET = 19
+    LOADS = 20
+    DELAY_VERDICT = 21
+    STATS_GET = 22
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """A service that has at least one listener at a node (slide 27).
+
+    prefix   80 bits for bind(name), 96 for bind(name, port), as in the node's DEMUX rule
+    address  None: reachable at any of the node's addresses; else only at this one
+    weight   what the instance asks for, usually its number of listeners
+    """
+
+    prefix: Prefix
+    address: str | None = None
+    weight: int = 1
+
+    def to_json(self) -> dict[str, Any]:
+        out: dict[str, Any] = {"prefix": str(self.prefix)}
+        if self.address is not None:
+            out["address"] = self.address
+        if self.weight != 1:
+            out["weight"] = self.weight
+        return out
+
+    @classmethod
+    def from_json(cls, data: object) -> Binding:
+        body = as_object(data, "binding")
+        return cls(
+            prefix=get_prefix(body, "prefix"),
+            address=get_address(body, "address"),
+            weight=get_integer(body, "weight", 1, 1),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class NodeState:
+    """Everything that a node has to say; sent at every connect, on STATE_GET, and when hand rules change locally.
+
+    boot       random text, the same as long as the daemon lives: a new one means that its tables began empty
+    addresses  IPv4 addresses other than loopback and sal0, the one to register services with first
+    serves     prefixes whose SYNs this service router answers for; empty at hosts
+    rules      the rules that the controller set and the hand-made ones, by origin; local listeners are `bindings`
+    """
+
+    TYPE: ClassVar[MessageType] = MessageType.NODE_STATE
+    name: str
+    role: str
+    boot: str
+    addresses: tuple[str, ...]
+    serves: tuple[Prefix, ...] = ()
+    bindings: tuple[Binding, ...] = ()
+    rules: tuple[RuleSpec, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "role": self.role,
+            "boot": self.boot,
+            "addresses": list(self.addresses),
+            "serves": [str(prefix) for prefix in self.serves],
+            "bindings": [binding.to_json() for binding in self.bindings],
+            "rules": [rule.to_json() for rule in self.rules],
+        }
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> NodeState:
+        role = get_text(body, "role")
+        if role not in ("host", "router"):
+            raise MessageError(f"'role' must be host or router, not {role!r}")
+        return cls(
+            name=get_text(body, "name"),
+            role=role,
+            boot=get_text(body, "boot"),
+            addresses=tuple(to_address(item, "addresses") for item in get_list(body, "addresses")),
+            serves=tuple(to_prefix(item, "serves") for item in get_list(body, "serves", ())),
+            bindings=tuple(Binding.from_json(item) for item in get_list(body, "bindings", ())),
+            rules=tuple(RuleSpec.from_json(item) for item in get_list(body, "rules", ())),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Register:
+    """A service got its first listener, or its address or weight changed (slide 27: "Register X @addr")."""
+
+    TYPE: ClassVar[MessageType] = MessageType.REGISTER
+    binding: Binding
+
+    def to_json(self) -> dict[str, Any]:
+        return self.binding.to_json()
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> Register:
+        return cls(Binding.from_json(body))
+
+
+@dataclass(frozen=True, slots=True)
+class Unregister:
+    """The last listener of the service is gone (slide 28)."""
+
+    TYPE: ClassVar[MessageType] = MessageType.UNREGISTER
+    prefix: Prefix
+
+    def to_json(self) -> dict[str, Any]:
+        return {"prefix": str(self.prefix)}
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> Unregister:
+        return cls(get_prefix(body, "prefix"))
+
+
+@dataclass(frozen=True, slots=True)
+class DelayNotify:
+    """A first packet for this service was queued by the DELAY rule of `prefix`; sent once until a verdict."""
+
+    TYPE: ClassVar[MessageType] = MessageType.DELAY_NOTIFY
+    service: Prefix
+    prefix: Prefix
+
+    def to_json(self) -> dict[str, Any]:
+        return {"service": str(self.service), "prefix": str(self.prefix)}
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> DelayNotify:
+        return cls(get_prefix(body, "service"), get_prefix(body, "prefix"))
+
+
+@dataclass(frozen=True, slots=True)
+class FlowEvent:
+    """A flow came or went. event: "opened", "closed" or "reset"; flow ids as in the node's flow table."""
+
+    TYPE: ClassVar[MessageType] = MessageType.FLOW_EVENT
+    event: str
+    service: Prefix
+    local_flow: int
+    peer_flow: int = 0
+    peer: str | None = None
+    incoming: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "event": self.event,
+            "service": str(self.service),
+            "local_flow": self.local_flow,
+            "peer_flow": self.peer_flow,
+            "peer": self.peer,
+            "incoming": self.incoming,
+        }
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> FlowEvent:
+        return cls(
+            event=get_text(body, "event"),
+            service=get_prefix(body, "service"),
+            local_flow=get_integer(body, "local_flow"),
+            peer_flow=get_integer(body, "peer_flow", 0),
+            peer=get_address(body, "peer"),
+            incoming=get_flag(body, "incoming", False),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceLoad:
+    """How busy a node is with one of its bindings: flows open now, flows accepted since the daemon's start."""
+
+    prefix: Prefix
+    flows: int
+    accepted: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        return {"prefix": str(self.prefix), "flows": self.flows, "accepted": self.accepted}
+
+    @classmethod
+    def from_json(cls, data: object) -> ServiceLoad:
+        body = as_object(data, "service")
+        return cls(get_prefix(body, "prefix"), get_integer(body, "flows"), get_integer(body, "accepted", 0))
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """Answer to STATS_GET: load per binding, and the node's counters by name."""
+
+    TYPE: ClassVar[MessageType] = MessageType.STATS
+    services: tuple[ServiceLoad, ...] = ()
+    counters: Mapping[str, int] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {"services": [item.to_json() for item in self.services], "counters": dict(self.counters or {})}
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> Stats:
+        counters = as_object(body.get("counters", {}), "set of counters")
+        return cls(
+            services=tuple(ServiceLoad.from_json(item) for item in get_list(body, "services", ())),
+            counters={str(key): get_integer(counters, key) for key in counters},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """Whether the request with the same xid was carried out; when not, why."""
+
+    TYPE: ClassVar[MessageType] = MessageType.RESULT
+    ok: bool
+    reason: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        return {"ok": self.ok, "reason": self.reason}
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> Result:
+        return cls(get_flag(body, "ok"), get_text(body, "reason", ""))
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Answer to RULES_GET: the whole service table, one rule per prefix and origin, counters filled in."""
+
+    TYPE: ClassVar[MessageType] = MessageType.RULES
+    rules: tuple[RuleSpec, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"rules": [rule.to_json() for rule in self.rules]}
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> Rules:
+        return cls(tuple(RuleSpec.from_json(item) for item in get_list(body, "rules")))
+
+
+@dataclass(frozen=True, slots=True)
+class StateGet:
+    """Send NODE_STATE (again)."""
+
+    TYPE: ClassVar[MessageType] = MessageType.STATE_GET
+
+    def to_json(self) -> dict[str, Any]:
+        return {}
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> StateGet:
+        return cls()
+
+
+@dataclass(frozen=True, slots=True)
+class RuleSet:
+    """Add the rule, or put it in place of whatever else the controller or a hand set for its prefix.
+
+    The targets of local listeners stay as they are. Answered by RESULT.
+    """
+
+    TYPE: ClassVar[MessageType] = MessageType.RULE_SET
+    rule: RuleSpec
+
+    def to_json(self) -> dict[str, Any]:
+        return self.rule.to_json()
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> RuleSet:
+        return cls(RuleSpec.from_json(body))
+
+
+@dataclass(frozen=True, slots=True)
+class RuleRemove:
+    """Remove what the controller or a hand set for the prefix; refused when there is nothing. Answered by RESULT."""
+
+    TYPE: ClassVar[MessageType] = MessageType.RULE_REMOVE
+    prefix: Prefix
+
+    def to_json(self) -> dict[str, Any]:
+        return {"prefix": str(self.prefix)}
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> RuleRemove:
+        return cls(get_prefix(body, "prefix"))
+
+
+@dataclass(frozen=True, slots=True)
+class RulesGet:
+    """Send RULES."""
+
+    TYPE: ClassVar[MessageType] = MessageType.RULES_GET
+
+    def to_json(self) -> dict[str, Any]:
+        return {}
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> RulesGet:
+        return cls()
+
+
+@dataclass(frozen=True, slots=True)
+class Loads:
+    """New load figures (address -> figure) for the targets of one rule; each starts the count of SYNs anew.
+
+    Not answered: the next figures come soon.
+    """
+
+    TYPE: ClassVar[MessageType] = MessageType.LOADS
+    prefix: Prefix
+    loads: Mapping[str, float]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"prefix": str(self.prefix), "loads": dict(self.loads)}
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> Loads:
+        loads = as_object(body.get("loads"), "set of loads")
+        return cls(get_prefix(body, "prefix"), {to_address(key, "loads"): get_float(loads, key) for key in loads})
+
+
+@dataclass(frozen=True, slots=True)
+class DelayVerdict:
+    """What becomes of the queued packets of all services that `service` covers: "release" resolves them anew,
+    "drop" frees them. Answered by RESULT, which refuses when nothing is queued.
+    """
+
+    TYPE: ClassVar[MessageType] = MessageType.DELAY_VERDICT
+    service: Prefix
+    verdict: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {"service": str(self.service), "verdict": self.verdict}
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> DelayVerdict:
+        verdict = get_text(body, "verdict")
+        if verdict not in ("release", "drop"):
+            raise MessageError(f"'verdict' must be release or drop, not {verdict!r}")
+        return cls(get_prefix(body, "service"), verdict)
+
+
+@dataclass(frozen=True, slots=True)
+class StatsGet:
+    """Send STATS."""
+
+    TYPE: ClassVar[MessageType] = MessageType.STATS_GET
+
+    def to_json(self) -> dict[str, Any]:
+        return {}
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> StatsGet:
+        return cls()
+
+
+NodeMessage = NodeState | Register | Unregister | DelayNotify | FlowEvent | Stats | Result | Rules
+ControllerMessage = StateGet | RuleSet | RuleRemove | RulesGet | Loads | DelayVerdict | StatsGet
+Message = NodeMessage | ControllerMessage
