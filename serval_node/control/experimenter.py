@@ -1,8 +1,8 @@
 """Messages as bytes: compact JSON in OpenFlow experimenter messages.
 
-The JSON stands after the experimenter id and type. A text that is too long for one OpenFlow message (its length field has
-16 bits) is cut into pieces; all but the last have the bit MORE set in the type and all share one xid, as with
-OpenFlow's own multipart messages. `Assembler` puts them together.
+The JSON stands after the experimenter id and type. A text that is too long for one OpenFlow message (its length
+field has 16 bits) is cut into pieces; all but the last have the bit MORE set in the type and all share one xid, as
+with OpenFlow's own multipart messages. `Assembler` puts them together.
 """
 
 from __future__ import annotations

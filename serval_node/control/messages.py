@@ -11,6 +11,7 @@ from enum import IntEnum
 from typing import Any, ClassVar
 
 from serval_node.control.rules import (
+    MAX_NUMBER,
     MessageError,
     RuleSpec,
     as_object,
@@ -54,11 +55,13 @@ class Binding:
     prefix   80 bits for bind(name), 96 for bind(name, port), as in the node's DEMUX rule
     address  None: reachable at any of the node's addresses; else only at this one
     weight   what the instance asks for, usually its number of listeners
+    name     the text that was bound, for lists; empty when it was bound by number
     """
 
     prefix: Prefix
     address: str | None = None
     weight: int = 1
+    name: str = ""
 
     def to_json(self) -> dict[str, Any]:
         out: dict[str, Any] = {"prefix": str(self.prefix)}
@@ -66,6 +69,8 @@ class Binding:
             out["address"] = self.address
         if self.weight != 1:
             out["weight"] = self.weight
+        if self.name:
+            out["name"] = self.name
         return out
 
     @classmethod
@@ -74,7 +79,8 @@ class Binding:
         return cls(
             prefix=get_prefix(body, "prefix"),
             address=get_address(body, "address"),
-            weight=get_integer(body, "weight", 1, 1),
+            weight=get_integer(body, "weight", 1, 1, MAX_NUMBER),
+            name=get_text(body, "name", ""),
         )
 
 
