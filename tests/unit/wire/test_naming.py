@@ -50,6 +50,7 @@ def test_layout_of_a_names_service_id(names: Naming) -> None:
     assert raw[3:10] == hashlib.sha256(b"name:web").digest()[:7]
     assert raw[10:12] == (80).to_bytes(2, "big")
     assert raw[12:] == bytes(20)
+    assert names.service_id("a.web.example").raw[3:10] == hashlib.sha256(b"name:a.web").digest()[:7]
 
 
 def test_connect_and_bind_meet(names: Naming) -> None:

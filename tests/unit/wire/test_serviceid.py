@@ -43,6 +43,10 @@ def test_values_compare_hash_and_order_as_numbers(a: bytes, b: bytes) -> None:
     assert Prefix.of(ServiceID(a)).exact and Prefix.of(ServiceID(a)).service_id == ServiceID(a)
 
 
+def test_a_longer_prefix_never_covers_a_shorter_one() -> None:
+    assert not Prefix(bytes(32), 8).covers(Prefix.default()) and Prefix.default().covers(Prefix(bytes(32), 8))
+
+
 def test_examples() -> None:
     assert str(Prefix.default()) == "0x00/0" and not Prefix.default().exact
     assert ServiceID.from_number(16390).hex() == "00004006" + "00" * 28

@@ -137,6 +137,8 @@ def test_timestamps_leave_the_syn_and_nothing_else_does() -> None:
     assert len(stripped) == len(syn) and stripped[:20] == syn[:20]
     plain = build_tcp(1, 2, 3, 4, transport.ACK, data=b"\x08\x0a" * 10)
     assert transport.strip_timestamps(plain) == plain
+    overrunning = build_tcp(1, 2, 3, 4, transport.SYN, options=bytes([8, 10, 1, 1]), data=b"data of it")
+    assert transport.strip_timestamps(overrunning) == overrunning
 
 
 @given(TCP_SEGMENTS, st.integers(1, 100))
