@@ -1,0 +1,357 @@
+"""The switch fabric's logic: what the flow tables of all switches shall hold. Pure; `switch_fabric` is its shim.
+
+Table 0 looks at where a frame comes from, table 1 at where it goes:
+
+    0  LLDP                                       to the controller
+    0  from a port that is still being probed     drop
+    0  multicast from a link outside the tree     drop
+    0  from any other link between switches       table 1
+    0  known source at its port                   table 1
+    0  anything else                              to the controller (learning) and table 1
+    1  known destination                          out of the port on the shortest path
+    1  multicast                                  out of all edge ports and tree ports
+    1  anything else                              to the controller
+
+Why no frame can run in circles: a new port carries nothing until probes have shown whether a switch is behind it.
+Multicast leaves by tree ports only, and when the tree changes, every switch first stops using what is not
+in both trees (acknowledged by barriers) before any begins to use the new one. A frame for an unknown station is never
+flooded by the switches: the controller puts it out at the edge ports. A port towards a switch that has lost its
+controller stays closed for multicast, because that switch may go on forwarding by its old rules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from controllers import lldp, topology
+from controllers.topology import End
+from serval_node.control.experimenter import is_serval_datapath
+
+PROBE_INTERVAL = 0.25
+SETTLE_SECONDS = 1.0
+"""How long a new port is probed before it counts as an edge port; four probes are sent meanwhile."""
+
+REPROBE_INTERVAL = 5.0
+
+MULTICAST = "multicast"
+"""As a destination in `Match`: the group bit is set."""
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """Fields that must agree; None means any."""
+
+    in_port: int | None = None
+    source: bytes | None = None
+    destination: bytes | str | None = None
+    ethertype: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """What identifies a flow in a switch."""
+
+    table: int
+    priority: int
+    match: Match
+
+
+@dataclass(frozen=True, slots=True)
+class Actions:
+    """Output to ports, in order; then to the controller; then on to a table. All empty: drop."""
+
+    ports: tuple[int, ...] = ()
+    controller: bool = False
+    goto: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SetFlow:
+    datapath_id: int
+    key: Key
+    actions: Actions
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteFlow:
+    datapath_id: int
+    key: Key
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteOldFlows:
+    """Delete what is left from before this connection (told by the cookie)."""
+
+    datapath_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class PacketOut:
+    datapath_id: int
+    ports: tuple[int, ...]
+    frame: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Barrier:
+    datapath_id: int
+    token: int
+
+
+Command = SetFlow | DeleteFlow | DeleteOldFlows | PacketOut | Barrier
+
+LLDP_KEY = Key(0, 200, Match(ethertype=lldp.ETHERTYPE))
+FLOOD_KEY = Key(1, 10, Match(destination=MULTICAST))
+_TO_TABLE_1 = Actions(goto=1)
+
+
+@dataclass(slots=True)
+class _Port:
+    mac: bytes
+    since: float
+    probe_at: float
+
+
+@dataclass(slots=True)
+class _Switch:
+    ports: dict[int, _Port] = field(default_factory=dict)
+    flows: dict[Key, Actions] = field(default_factory=dict)
+    settled: bool = False
+
+
+class Fabric:
+    """All switches. Every method returns the commands to send, in order; `now` is in seconds of any clock."""
+
+    def __init__(self) -> None:
+        self._switches: dict[int, _Switch] = {}
+        self._links: dict[End, End] = {}
+        self._stations: dict[bytes, End] = {}
+        self._tree: frozenset[End] = frozenset()
+        self._wanted_tree: frozenset[End] = frozenset()
+        self._awaited: dict[int, int] = {}
+        self._token = 0
+
+    @property
+    def ready(self) -> bool:
+        """Whether every connected switch is settled and the tree in use is the one wanted."""
+        return not self._awaited and all(switch.settled for switch in self._switches.values())
+
+    @property
+    def switches(self) -> list[int]:
+        return sorted(self._switches)
+
+    @property
+    def links(self) -> dict[End, End]:
+        """Both directions of every link between two connected switches."""
+        both = self._switches.keys()
+        return {a: b for a, b in self._links.items() if self._links.get(b) == a and a[0] in both and b[0] in both}
+
+    @property
+    def stations(self) -> dict[bytes, End]:
+        """MAC address -> edge port where it was last seen."""
+        return dict(self._stations)
+
+    def switch_up(self, datapath_id: int, ports: dict[int, bytes], now: float) -> list[Command]:
+        """A switch connected (again); `ports` maps the numbers of its live ports to their MAC addresses."""
+        if is_serval_datapath(datapath_id):
+            return []
+        self._forget_stations(lambda end: end[0] == datapath_id)
+        self._barrier_passed(datapath_id, self._awaited.get(datapath_id))
+        self._forget_links(datapath_id)
+        self._switches[datapath_id] = _Switch({no: _Port(mac, now, now) for no, mac in ports.items()})
+        return [*self._update(now), *self._probe(now)]
+
+    def switch_down(self, datapath_id: int, now: float) -> list[Command]:
+        """The channel to a switch is gone. Its links are remembered: its neighbours' ports stay links."""
+        if self._switches.pop(datapath_id, None) is None:
+            return []
+        self._forget_stations(lambda end: end[0] == datapath_id)
+        self._barrier_passed(datapath_id, self._awaited.get(datapath_id))
+        return self._update(now)
+
+    def port_up(self, datapath_id: int, port: int, mac: bytes, now: float) -> list[Command]:
+        switch = self._switches.get(datapath_id)
+        if switch is None or port in switch.ports:
+            return []
+        switch.ports[port] = _Port(mac, now, now)
+        return [*self._update(now), *self._probe(now)]
+
+    def port_down(self, datapath_id: int, port: int, now: float) -> list[Command]:
+        switch = self._switches.get(datapath_id)
+        if switch is None or switch.ports.pop(port, None) is None:
+            return []
+        end = (datapath_id, port)
+        other = self._links.pop(end, None)
+        if other is not None and self._links.get(other) == end:
+            del self._links[other]
+            self._restart_probing(other, now)
+        self._forget_stations(lambda station: station == end)
+        return self._update(now)
+
+    def packet_in(self, datapath_id: int, port: int, table: int, frame: bytes, now: float) -> list[Command]:
+        """A frame that a switch sent up from `table`."""
+        switch = self._switches.get(datapath_id)
+        if switch is None or port not in switch.ports or len(frame) < 14:
+            return []
+        peer = lldp.parse(frame)
+        if peer is not None:
+            return self._link_seen((datapath_id, port), peer, now)
+        if frame[12:14] == lldp.ETHERTYPE.to_bytes(2, "big"):
+            return []
+        end = (datapath_id, port)
+        if table == 0:
+            return self._learn(frame[6:12], end, now) if self._is_edge(end, now) else []
+        return self._deliver(frame, end, now)
+
+    def barrier(self, datapath_id: int, token: int, now: float) -> list[Command]:
+        """A switch has carried out everything before this barrier."""
+        if self._barrier_passed(datapath_id, token):
+            return self._update(now)
+        return []
+
+    def next_timer(self) -> float | None:
+        times = [port.probe_at for switch in self._switches.values() for port in switch.ports.values()]
+        times += [
+            max((port.since for port in switch.ports.values()), default=0.0) + SETTLE_SECONDS
+            for switch in self._switches.values()
+            if not switch.settled
+        ]
+        return min(times, default=None)
+
+    def handle_timer(self, now: float) -> list[Command]:
+        return [*self._probe(now), *self._update(now)]
+
+    def _probe(self, now: float) -> list[Command]:
+        commands: list[Command] = []
+        for datapath_id, switch in self._switches.items():
+            for number, port in switch.ports.items():
+                if port.probe_at <= now:
+                    young = now - port.since < SETTLE_SECONDS
+                    port.probe_at = now + (PROBE_INTERVAL if young else REPROBE_INTERVAL)
+                    commands.append(PacketOut(datapath_id, (number,), lldp.build(datapath_id, number, port.mac)))
+        return commands
+
+    def _link_seen(self, end: End, peer: End, now: float) -> list[Command]:
+        switch = self._switches.get(peer[0])
+        if switch is None or peer[1] not in switch.ports:
+            return []
+        if self._links.get(end) == peer and self._links.get(peer) == end:
+            return []
+        for one, other in ((end, peer), (peer, end)):
+            old = self._links.get(one)
+            if old is not None and old != other and self._links.get(old) == one:
+                del self._links[old]
+            self._links[one] = other
+        self._forget_stations(lambda station: station in (end, peer))
+        return self._update(now)
+
+    def _learn(self, source: bytes, end: End, now: float) -> list[Command]:
+        if source[0] & 1 or self._stations.get(source) == end:
+            return []
+        self._stations[source] = end
+        return self._update(now)
+
+    def _deliver(self, frame: bytes, ingress: End, now: float) -> list[Command]:
+        """Put a frame out at its station's port, or at every edge port when that is unknown."""
+        station = self._stations.get(frame[:6])
+        if station is not None:
+            return [PacketOut(station[0], (station[1],), frame)] if station != ingress else []
+        commands: list[Command] = []
+        if not self._is_edge(ingress, now):
+            return commands
+        for datapath_id in self._switches:
+            ports = tuple(port for port in self._edge_ports(datapath_id, now) if (datapath_id, port) != ingress)
+            if ports:
+                commands.append(PacketOut(datapath_id, ports, frame))
+        return commands
+
+    def _is_edge(self, end: End, now: float) -> bool:
+        port = self._switches[end[0]].ports.get(end[1])
+        return port is not None and end not in self._links and now - port.since >= SETTLE_SECONDS
+
+    def _edge_ports(self, datapath_id: int, now: float) -> list[int]:
+        return [port for port in sorted(self._switches[datapath_id].ports) if self._is_edge((datapath_id, port), now)]
+
+    def _restart_probing(self, end: End, now: float) -> None:
+        port = self._switches[end[0]].ports.get(end[1]) if end[0] in self._switches else None
+        if port is not None:
+            port.since = port.probe_at = now
+
+    def _forget_links(self, datapath_id: int) -> None:
+        """Its own ends; the far ends stay closed until the probes have found them again or the port has gone."""
+        self._links = {a: b for a, b in self._links.items() if a[0] != datapath_id}
+
+    def _forget_stations(self, where: Callable[[End], bool]) -> None:
+        self._stations = {mac: end for mac, end in self._stations.items() if not where(end)}
+
+    def _barrier_passed(self, datapath_id: int, token: int | None) -> bool:
+        """Whether that was the last barrier awaited."""
+        if token is None or self._awaited.get(datapath_id) != token:
+            return False
+        del self._awaited[datapath_id]
+        if self._awaited:
+            return False
+        self._tree = self._wanted_tree
+        return True
+
+    def _update(self, now: float) -> list[Command]:
+        """Bring all switches to what they shall hold now."""
+        for switch in self._switches.values():
+            if not switch.settled:
+                switch.settled = all(now - port.since >= SETTLE_SECONDS for port in switch.ports.values())
+        graph = topology.neighbours(self._switches, self.links)
+        barriers = self._change_tree(topology.spanning_tree(graph))
+        routes = {at[0]: topology.next_ports(graph, at[0]) for at in self._stations.values()}
+        commands: list[Command] = []
+        for datapath_id, switch in self._switches.items():
+            commands += self._difference(datapath_id, switch, self._flows(datapath_id, routes, now))
+        return commands + barriers
+
+    def _change_tree(self, wanted: frozenset[End]) -> list[Command]:
+        if wanted == self._wanted_tree:
+            return []
+        self._wanted_tree = wanted
+        self._tree &= wanted
+        self._token = self._token % 0x7FFFFFFF + 1
+        self._awaited = dict.fromkeys(self._switches, self._token)
+        return [Barrier(datapath_id, self._token) for datapath_id in self._switches]
+
+    def _difference(self, datapath_id: int, switch: _Switch, flows: dict[Key, Actions]) -> list[Command]:
+        commands: list[Command] = [DeleteFlow(datapath_id, key) for key in switch.flows.keys() - flows.keys()]
+        commands += [
+            SetFlow(datapath_id, key, actions) for key, actions in flows.items() if switch.flows.get(key) != actions
+        ]
+        if Key(0, 0, Match()) in flows and Key(0, 0, Match()) not in switch.flows:
+            # Now that the new rules are there, those of a former controller may go: no frame is lost in between.
+            commands.append(DeleteOldFlows(datapath_id))
+        switch.flows = flows
+        return commands
+
+    def _flows(self, datapath_id: int, routes: dict[int, dict[int, int]], now: float) -> dict[Key, Actions]:
+        switch = self._switches[datapath_id]
+        flows = {LLDP_KEY: Actions(controller=True), FLOOD_KEY: Actions()}
+        if not switch.settled and Key(0, 0, Match()) not in switch.flows:
+            return flows
+        flows[Key(0, 0, Match())] = Actions(controller=True, goto=1)
+        flows[Key(1, 0, Match())] = Actions(controller=True)
+        flood = []
+        for number in sorted(switch.ports):
+            end = (datapath_id, number)
+            if end in self._links:
+                flows[Key(0, 50, Match(in_port=number))] = _TO_TABLE_1
+                if end not in self._tree:
+                    flows[Key(0, 100, Match(in_port=number, destination=MULTICAST))] = Actions()
+                    continue
+            elif not self._is_edge(end, now):
+                flows[Key(0, 150, Match(in_port=number))] = Actions()
+                continue
+            flood.append(number)
+        flows[FLOOD_KEY] = Actions(ports=tuple(flood))
+        for mac, (at, port) in self._stations.items():
+            if at == datapath_id:
+                flows[Key(0, 40, Match(in_port=port, source=mac))] = _TO_TABLE_1
+                flows[Key(1, 20, Match(destination=mac))] = Actions(ports=(port,))
+            elif datapath_id in routes[at]:
+                flows[Key(1, 20, Match(destination=mac))] = Actions(ports=(routes[at][datapath_id],))
+        return flows

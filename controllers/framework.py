@@ -1,0 +1,146 @@
+"""The one module that imports os-ken or Ryu; apps take everything of the framework from here.
+
+The environment variable CONTROLLER chooses: "osken" (the default, Ryu's maintained continuation) or "ryu". Both run on
+eventlet here, os-ken too: its own hub of plain threads cannot end the sending thread of a connection that is gone, so
+that the loss of a datapath would be noticed late or never.
+
+Importing this module makes the process a green one (sockets and threads are eventlet's from then on). Only the
+runner's process does that; the logic beside the apps does without and is tested without.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import warnings
+from collections.abc import Iterable
+from typing import Any
+
+CHOICE = os.environ.get("CONTROLLER", "osken")
+
+if CHOICE not in ("osken", "ryu"):
+    raise SystemExit(f"CONTROLLER={CHOICE}: choose osken or ryu")
+
+# eventlet imports pyOpenSSL when there is one. The distribution's, which the virtual environment can see, fails in its
+# middle with the environment's newer cryptography; None in its place says "not installed", and nothing here needs it.
+sys.modules.setdefault("OpenSSL", None)  # type: ignore[arg-type]
+
+with warnings.catch_warnings():
+    # eventlet says at every import that it is in maintenance; the version is pinned and the choice explained above.
+    warnings.simplefilter("ignore")
+    if CHOICE == "osken":
+        os.environ["OSKEN_HUB_TYPE"] = "eventlet"
+        from os_ken import cfg
+        from os_ken.base import app_manager
+        from os_ken.controller import event, ofp_event
+        from os_ken.controller.handler import DEAD_DISPATCHER, MAIN_DISPATCHER, set_ev_cls
+        from os_ken.lib import hub
+        from os_ken.ofproto import ofproto_v1_3
+
+        App: Any = app_manager.OSKenApp
+        OFP_HANDLER = "os_ken.controller.ofp_handler"
+    else:
+        import eventlet.wsgi
+
+        if not hasattr(eventlet.wsgi, "ALREADY_HANDLED"):
+            # Ryu 4.34 imports this name, which newer eventlet keeps elsewhere; the testbed serves no WSGI.
+            eventlet.wsgi.ALREADY_HANDLED = object()
+        from ryu import cfg
+        from ryu.base import app_manager
+        from ryu.controller import event, ofp_event
+        from ryu.controller.handler import DEAD_DISPATCHER, MAIN_DISPATCHER, set_ev_cls
+        from ryu.lib import hub
+        from ryu.ofproto import ofproto_v1_3
+
+        App = app_manager.RyuApp
+        OFP_HANDLER = "ryu.controller.ofp_handler"
+    hub.patch()
+
+EventBase: Any = event.EventBase
+MAIN = MAIN_DISPATCHER
+DEAD = DEAD_DISPATCHER
+OPENFLOW_13 = ofproto_v1_3.OFP_VERSION
+
+__all__ = [
+    "CHOICE",
+    "DEAD",
+    "MAIN",
+    "OPENFLOW_13",
+    "App",
+    "EventBase",
+    "Runner",
+    "hub",
+    "ofp_event",
+    "set_ev_cls",
+]
+
+STARTUP_SECONDS = 10.0
+
+
+class StartError(Exception):
+    """The controller cannot start; one line."""
+
+
+class Runner:
+    """Loads and runs apps, which Ryu's `ryu-manager` does and os-ken no longer brings a program for.
+
+    apps           module names
+    echo_interval  seconds between echo requests to every datapath
+    echo_lost      unanswered ones after which a datapath counts as dead
+    """
+
+    def __init__(self, apps: Iterable[str], *, host: str, port: int, echo_interval: float, echo_lost: int) -> None:
+        self._apps = [OFP_HANDLER, *apps]
+        self._address = (host, port)
+        cfg.CONF(args=[], project="controllers", default_config_files=[])
+        for name, value in {
+            "ofp_listen_host": host,
+            "ofp_tcp_listen_port": port,
+            "echo_interval": echo_interval,
+            "echo_lost": echo_lost,
+        }.items():
+            option = {"echo_interval": "echo_request_interval", "echo_lost": "maximum_unreplied_echo_requests"}
+            cfg.CONF.set_override(option.get(name, name), value)
+        self._manager: Any = None
+
+    def start(self) -> dict[str, Any]:
+        """Returns the app instances by class name once the OpenFlow port is open; raises StartError."""
+        self._check_port()
+        self._manager = app_manager.AppManager.get_instance()
+        self._manager.load_apps(self._apps)
+        contexts = self._manager.create_contexts()
+        self._manager.instantiate_apps(**contexts)
+        self._await_port()
+        return dict(self._manager.applications)
+
+    def _check_port(self) -> None:
+        # The framework would open it in a green thread, where a failure is only logged.
+        try:
+            hub.listen(self._address).close()
+        except OSError as error:
+            host, port = self._address
+            raise StartError(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
+
+    def _await_port(self) -> None:
+        deadline = time.monotonic() + STARTUP_SECONDS
+        while True:
+            try:
+                hub.connect(self._address).close()
+                return
+            except OSError as error:
+                if time.monotonic() > deadline:
+                    raise StartError(f"{self._address[0]}:{self._address[1]} does not open: {error}") from None
+                hub.sleep(0.02)
+
+    def close(self, limit: float) -> bool:
+        """Close all apps; False when that took more than `limit` seconds and was given up."""
+        if self._manager is None:
+            return True
+        closing = hub.spawn(self._manager.close)
+        deadline = time.monotonic() + limit
+        while not getattr(closing, "dead", False):
+            if time.monotonic() > deadline:
+                return False
+            hub.sleep(0.02)
+        return True
