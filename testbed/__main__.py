@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+
+if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    # Ctrl-C during the imports is the end, and not worth a stack trace. What needs more installs its own handler.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 from testbed.cli import main
 

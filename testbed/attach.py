@@ -103,6 +103,9 @@ def attach(target: Sandbox, argv: Sequence[str]) -> int:
     pid = os.fork()
     if not pid:
         _become(fd, parent, list(argv), own_group=foreground)
+    # Without a group of its own the command has these from the terminal itself, and we wait for what it makes of them.
+    for number in (signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_IGN)
     try:
         if terminal is not None and foreground:
             _own_group(pid)
@@ -159,8 +162,9 @@ def _become(fd: int, parent: int, argv: list[str], *, own_group: bool) -> NoRetu
         os.chdir("/")
         if own_group:
             os.setpgid(0, 0)
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         os.environ["OVS_RUNDIR"] = "/run/openvswitch"
         os.execvp(argv[0], argv)
@@ -176,10 +180,7 @@ def _become(fd: int, parent: int, argv: list[str], *, own_group: bool) -> NoRetu
 def _wait(pid: int, terminal: Terminal | None) -> int:
     """Waits for the command, and stops and goes on together with it."""
     while True:
-        try:
-            _, status = os.waitpid(pid, os.WUNTRACED)
-        except KeyboardInterrupt:  # the command had it from the terminal too
-            continue
+        _, status = os.waitpid(pid, os.WUNTRACED)
         if not os.WIFSTOPPED(status):
             return init.exit_status(status)
         if terminal is not None and not terminal.ours:

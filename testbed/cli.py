@@ -16,8 +16,12 @@ from testbed.errors import TestbedError, report
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point: returns the exit status."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        options = _parser().parse_args(arguments)
+        # argparse would take the dashes and then the command's first word for a sandbox's name.
+        at = words.index("--") if words[:1] in (["exec"], ["attach"]) and "--" in words else len(words)
+        options = _parser().parse_args(words[:at])
+        options.after_dashes = words[at + 1 :]
         return options.action(options)
     except TestbedError as error:
         report(error)
@@ -57,12 +61,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _without_dashes(words: list[str]) -> list[str]:
-    return words[1:] if words[:1] == ["--"] else words
-
-
-def _shell() -> list[str]:
-    return [os.environ.get("SHELL", "/bin/sh")]
+def _command(options: argparse.Namespace) -> list[str]:
+    return options.command + options.after_dashes or [os.environ.get("SHELL", "/bin/sh")]
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -73,20 +73,19 @@ def _run(options: argparse.Namespace) -> int:
 def _launch(options: argparse.Namespace) -> int:
     if not sandbox.inside():
         raise TestbedError("`testbed launch` works only inside a sandbox", f"use: testbed run {options.topology}")
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     # Loaded by name, and only here: it brings Mininet along, which nothing outside the sandbox needs.
     return importlib.import_module("testbed.launch").run(options.topology, options.options)
 
 
 def _exec(options: argparse.Namespace) -> int:
-    command = _without_dashes(options.command) or _shell()
+    command = _command(options)
     return sandbox.run(command, name=options.name or os.path.basename(command[0]), private_tmp=options.private_tmp)
 
 
 def _attach(options: argparse.Namespace) -> int:
-    words = options.command
-    if options.sandbox == "--":  # argparse takes the dashes for the optional name
-        options.sandbox = None
-    return attach.attach(attach.choose(options.sandbox), _without_dashes(words) or _shell())
+    return attach.attach(attach.choose(options.sandbox), _command(options))
 
 
 def _list(options: argparse.Namespace) -> int:

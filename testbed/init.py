@@ -26,7 +26,7 @@ CONTINUE = b"C"  # go on in the background
 # What PID 1 says.
 STOPPED = b"S"  # the command was stopped, by Ctrl-Z or for using the terminal from the background
 
-TERMINATE_SECONDS = 15.0
+TERMINATE_SECONDS = 10.0
 """How long the command may take to end after SIGTERM before it is killed."""
 GRACE_SECONDS = 1.0
 """How long what the command left running may take to end."""

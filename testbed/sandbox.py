@@ -112,7 +112,7 @@ def _become_init(
     try:
         linux.die_with_parent()
         # The outer process may have died before the kernel knew what we asked for: then the socket is closed.
-        if select.select([control], [], [], 0)[0]:
+        if _hung_up(control):
             os._exit(128 + signal.SIGKILL)
         if os.getpgrp() != os.getpid():
             os.setpgid(0, 0)
@@ -130,6 +130,14 @@ def _become_init(
         report(TestbedError(f"cannot start the sandbox: {error}"))
     finally:
         os._exit(1)
+
+
+def _hung_up(control: socket.socket) -> bool:
+    try:
+        # What stands in it is for later: a Ctrl-C may have come already.
+        return not control.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
 
 
 def _restore_directory(directory: str) -> None:

@@ -1,0 +1,98 @@
+"""A second shell enters a running sandbox; /proc is the only registry."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+
+import pytest
+
+from tests.sandbox.support import ROOT, TESTBED, Run, eventually, processes_with
+
+pytestmark = pytest.mark.usefixtures("host_unchanged")
+
+
+def _testbed(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*TESTBED, *arguments],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+def test_list(start: Callable[..., Run]) -> None:
+    first, second = start(), start()
+    names = {entry["name"]: entry for entry in json.loads(_testbed("list", "--json").stdout)}
+    assert {first.token, second.token} <= set(names)
+    assert names[first.token]["pid"] == first.init
+    assert names[first.token]["user"] == "root"
+    line = next(line for line in _testbed("list").stdout.splitlines() if first.token in line)
+    assert str(first.init) in line
+    os.kill(first.init, signal.SIGKILL)
+    first.process.wait()
+    assert first.token not in _testbed("list").stdout
+
+
+def test_attach_by_name_and_by_number(start: Callable[..., Run]) -> None:
+    run, other = start(), start()
+    script = "for n in net mnt pid ipc uts; do readlink /proc/self/ns/$n; done; ls /run; ip -br link; exit 6"
+    for name in (run.token, str(run.init)):
+        done = _testbed("attach", name, "--", "sh", "-c", script)
+        assert done.returncode == 6
+        assert set(done.stdout.split()[:5]) == run.namespaces
+        assert "openvswitch" in done.stdout
+        assert "left@right" in done.stdout
+    assert not run.namespaces & other.namespaces
+
+
+def test_which_one(start: Callable[..., Run]) -> None:
+    run = start()
+    done = _testbed("attach", "no-such-name", "--", "true")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[0] == "testbed: no sandbox called no-such-name is running"
+    assert run.token in done.stderr
+    start()
+    done = _testbed("attach", "--", "true")
+    assert done.returncode == 1
+    assert done.stderr.startswith("testbed: several sandboxes are running")
+
+
+def test_attached_command_ends_with_the_sandbox(start: Callable[..., Run]) -> None:
+    run = start()
+    with subprocess.Popen(
+        [*TESTBED, "attach", run.token, "--", "sh", "-c", "echo in; sleep 600; true"],
+        cwd=ROOT,
+        env={**os.environ, "TOKEN": run.token},
+        stdout=subprocess.PIPE,
+    ) as attached:
+        assert attached.stdout is not None
+        assert attached.stdout.readline() == b"in\n"
+        os.kill(run.outer, signal.SIGKILL)
+        assert attached.wait(5) == 137
+    run.assert_gone()
+
+
+def test_killed_attach_takes_its_command_along(start: Callable[..., Run]) -> None:
+    run = start()
+    token = f"attached-{run.token[6:]}"
+    attached = subprocess.Popen(
+        [*TESTBED, "attach", run.token, "--", "sleep", "600"], cwd=ROOT, env={**os.environ, "TOKEN": token}
+    )
+    eventually(lambda: len(processes_with(token)) == 2, what="the command runs")
+    attached.kill()
+    attached.wait()
+    eventually(lambda: not processes_with(token), within=3, what="the command has ended")
+    assert run.process.poll() is None
+
+
+def test_missing_program(start: Callable[..., Run]) -> None:
+    run = start()
+    done = _testbed("attach", run.token, "--", "no-such-program")
+    assert (done.returncode, done.stderr) == (127, "testbed: no-such-program: no such program\n")
