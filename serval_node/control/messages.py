@@ -85,6 +85,23 @@ class Binding:
 
 
 @dataclass(frozen=True, slots=True)
+class DelayNotify:
+    """A first packet for this service was queued by the DELAY rule of `prefix`; sent once until a verdict."""
+
+    TYPE: ClassVar[MessageType] = MessageType.DELAY_NOTIFY
+    service: Prefix
+    prefix: Prefix
+
+    def to_json(self) -> dict[str, Any]:
+        return {"service": str(self.service), "prefix": str(self.prefix)}
+
+    @classmethod
+    def from_json(cls, data: object) -> DelayNotify:
+        body = as_object(data, "delay notice")
+        return cls(get_prefix(body, "service"), get_prefix(body, "prefix"))
+
+
+@dataclass(frozen=True, slots=True)
 class NodeState:
     """Everything that a node has to say; sent at every connect, on STATE_GET, and when hand rules change locally.
 
@@ -92,6 +109,7 @@ class NodeState:
     addresses  IPv4 addresses other than loopback and sal0, the one to register services with first
     serves     prefixes whose SYNs this service router answers for; empty at hosts
     rules      the rules that the controller set and the hand-made ones, by origin; local listeners are `bindings`
+    delayed    services with packets in the DELAY queue
     """
 
     TYPE: ClassVar[MessageType] = MessageType.NODE_STATE
@@ -102,6 +120,7 @@ class NodeState:
     serves: tuple[Prefix, ...] = ()
     bindings: tuple[Binding, ...] = ()
     rules: tuple[RuleSpec, ...] = ()
+    delayed: tuple[DelayNotify, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -112,6 +131,7 @@ class NodeState:
             "serves": [str(prefix) for prefix in self.serves],
             "bindings": [binding.to_json() for binding in self.bindings],
             "rules": [rule.to_json() for rule in self.rules],
+            "delayed": [notice.to_json() for notice in self.delayed],
         }
 
     @classmethod
@@ -127,6 +147,7 @@ class NodeState:
             serves=tuple(to_prefix(item, "serves") for item in get_list(body, "serves", ())),
             bindings=tuple(Binding.from_json(item) for item in get_list(body, "bindings", ())),
             rules=tuple(RuleSpec.from_json(item) for item in get_list(body, "rules", ())),
+            delayed=tuple(DelayNotify.from_json(item) for item in get_list(body, "delayed", ())),
         )
 
 
@@ -158,22 +179,6 @@ class Unregister:
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> Unregister:
         return cls(get_prefix(body, "prefix"))
-
-
-@dataclass(frozen=True, slots=True)
-class DelayNotify:
-    """A first packet for this service was queued by the DELAY rule of `prefix`; sent once until a verdict."""
-
-    TYPE: ClassVar[MessageType] = MessageType.DELAY_NOTIFY
-    service: Prefix
-    prefix: Prefix
-
-    def to_json(self) -> dict[str, Any]:
-        return {"service": str(self.service), "prefix": str(self.prefix)}
-
-    @classmethod
-    def from_json(cls, body: Mapping[str, Any]) -> DelayNotify:
-        return cls(get_prefix(body, "service"), get_prefix(body, "prefix"))
 
 
 @dataclass(frozen=True, slots=True)
