@@ -1,0 +1,210 @@
+"""The fast path: packets of established flows between sal0 and the raw sockets, and the slow path's way in and out.
+
+It knows forwarding states, and nothing of names, rules or connection states. What it cannot place goes to the stack.
+"""
+
+from __future__ import annotations
+
+import errno
+import select
+from dataclasses import dataclass, field
+
+from serval_node.io.datapath_rx import FirstPacket, Receiver, SlowNetwork
+from serval_node.io.datapath_tx import SlowKernel, Transmitter
+from serval_node.io.fast_flow import FastFlow, FlowCounters, FlowPaths
+from serval_node.io.raw_ip import SAL_PROTOCOL, RawIp, RawSender
+from serval_node.io.tun import Tun
+from serval_node.sal.flow_table import ForwardingState
+from serval_node.sal.outputs import Deliver, Send
+from serval_node.wire.ipv4 import PROTOCOL_TCP, address_text, build_ipv4
+
+DEFAULT_MTU = 1500
+
+
+def vector_available() -> bool:
+    """Whether numpy is there: only then is segmentation offload on sal0 worth asking for."""
+    try:
+        import numpy  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Figures since the start. Packets and bytes as in FlowCounters, over all flows; slow_* packets went to the
+    stack; `drops` counts packets by reason, those that the kernel dropped at our sockets and at sal0 included."""
+
+    sent_packets: int = 0
+    sent_bytes: int = 0
+    received_packets: int = 0
+    received_bytes: int = 0
+    slow_kernel: int = 0
+    slow_network: int = 0
+    stalls: int = 0
+    drops: dict[str, int] = field(default_factory=dict)
+
+
+class DataPath:
+    """The event loop watches `fileno()` for readability and calls `ready()`.
+
+    While a raw socket's buffer is full, sal0 is not read: the kernel's packets wait there, and nothing is lost but
+    what sal0's own queue cannot hold.
+    """
+
+    def __init__(
+        self,
+        tun: Tun,
+        raw: RawIp,
+        *,
+        stack_kernel: SlowKernel,
+        stack_network: SlowNetwork,
+        on_first_packet: FirstPacket,
+        mtu: int = DEFAULT_MTU,
+        vector: bool | None = None,
+    ) -> None:
+        """`stack_kernel(packet, gso_size)` and `stack_network(packet)` get what the fast path does not take: whole
+        IPv4 packets, in memory that is valid during the call only. `on_first_packet(local_flow)` tells of the first
+        fast-path packet from the peer since the flow's last `install`. `mtu` is the largest of the host's links.
+        `vector` forces the numpy path on or off; off needs a Tun without offload. Callbacks may call every method.
+        """
+        self._tun = tun
+        self._raw = raw
+        self._paths = FlowPaths()
+        self._retired = [0, 0, 0, 0]
+        self._stalls = 0
+        self._blocked: dict[int, RawSender] = {}
+        self.vector = vector_available() if vector is None else vector
+        if tun.offload and not self.vector:
+            raise ValueError("a TUN device with offloads needs the vector path")
+        self._transmitter, self._receiver = self._engines(stack_kernel, stack_network, on_first_packet, mtu)
+        self._epoll = select.epoll()
+        self._epoll.register(tun.fileno(), select.EPOLLIN)
+        self._epoll.register(raw.receiver.fileno(), select.EPOLLIN)
+
+    def _engines(
+        self, kernel: SlowKernel, network: SlowNetwork, first: FirstPacket, mtu: int
+    ) -> tuple[Transmitter, Receiver]:
+        tun, raw, paths = self._tun, self._raw, self._paths
+        if not self.vector:
+            return Transmitter(tun, paths, kernel), Receiver(tun, raw, paths, network, first)
+        from serval_node.io.datapath_rx_vector import VectorReceiver
+        from serval_node.io.datapath_tx_vector import VectorTransmitter
+
+        return VectorTransmitter(tun, paths, kernel), VectorReceiver(tun, raw, paths, network, first, mtu=mtu)
+
+    def fileno(self) -> int:
+        """A descriptor that is readable when `ready()` has something to do."""
+        return self._epoll.fileno()
+
+    def ready(self) -> None:
+        """Handles what is there, a bounded number of packets. Never blocks. Raises OSError when sal0 is gone."""
+        for fd, _ in self._epoll.poll(0):
+            if fd == self._tun.fileno():
+                self.kernel_readable()
+            elif fd == self._raw.receiver.fileno():
+                self.network_readable()
+            else:
+                self._writable(fd)
+
+    def kernel_readable(self) -> None:
+        """Handles packets from sal0."""
+        if self._blocked:
+            return
+        self._transmitter.transmit()
+        self._note_blocked()
+
+    def network_readable(self) -> None:
+        """Handles packets from the network."""
+        self._receiver.receive()
+
+    def install(self, state: ForwardingState) -> None:
+        """Lets the packets of a TCP flow take the fast path from now on, or replaces its state (a migration); the
+        counters go on. Raises ValueError for another protocol: such a flow stays with the stack."""
+        if state.protocol != PROTOCOL_TCP:
+            raise ValueError(f"no fast path for protocol {state.protocol}")
+        sender = self._raw.sender(state.local_address)
+        flow = self._paths.by_flow.get(state.local_flow)
+        if flow is None:
+            flow = FastFlow(state, sender)
+        else:
+            self._paths.discard(flow)
+            flow.apply(state, sender)
+        self._paths.add(flow)
+
+    def remove(self, local_flow: int) -> FlowCounters | None:
+        """Lets the flow's packets go to the stack again; its last counters, or None when it was not installed."""
+        flow = self._paths.by_flow.get(local_flow)
+        if flow is None:
+            return None
+        self._paths.discard(flow)
+        counters = flow.counters()
+        for index, figure in enumerate(_traffic(counters)):
+            self._retired[index] += figure
+        return counters
+
+    def counters(self, local_flow: int) -> FlowCounters | None:
+        """The flow's counters; None when it is not installed."""
+        flow = self._paths.by_flow.get(local_flow)
+        return None if flow is None else flow.counters()
+
+    def totals(self) -> Totals:
+        sums = list(self._retired)
+        for flow in self._paths.by_flow.values():
+            for index, figure in enumerate(_traffic(flow.counters())):
+                sums[index] += figure
+        drops = self._paths.drops + self._raw.drops
+        drops["receive_buffer_full"] = self._raw.kernel_drops()
+        drops["sal0_queue_full"] = self._tun.kernel_drops()
+        named = {reason: number for reason, number in sorted(drops.items()) if number}
+        return Totals(
+            sent_packets=sums[0],
+            sent_bytes=sums[1],
+            received_packets=sums[2],
+            received_bytes=sums[3],
+            slow_kernel=self._paths.slow_kernel,
+            slow_network=self._paths.slow_network,
+            stalls=self._stalls,
+            drops=named,
+        )
+
+    def send(self, output: Send) -> None:
+        """Sends a packet of the stack. Waits for nothing and raises nothing: see RawSender.send."""
+        packet = build_ipv4(output.source, output.destination, SAL_PROTOCOL, output.data, ttl=output.ttl)
+        sender = self._raw.sender(output.source)
+        sender.send(packet, address_text(output.destination))
+        if sender.backlog:
+            self._note_blocked()
+
+    def deliver(self, output: Deliver) -> None:
+        """Gives the kernel a packet of the stack; one that it refuses is counted."""
+        try:
+            self._tun.write(output.packet)
+        except OSError as error:
+            self._paths.drops["kernel_" + errno.errorcode.get(error.errno or 0, str(error.errno)).lower()] += 1
+
+    def close(self) -> None:
+        """Releases what this object made; the Tun and RawIp are the caller's."""
+        self._epoll.close()
+
+    def _note_blocked(self) -> None:
+        for sender in self._raw.senders():
+            if sender.backlog and sender.fileno() not in self._blocked:
+                if not self._blocked:
+                    self._epoll.modify(self._tun.fileno(), 0)
+                self._blocked[sender.fileno()] = sender
+                self._epoll.register(sender.fileno(), select.EPOLLOUT)
+                self._stalls += 1
+
+    def _writable(self, fd: int) -> None:
+        sender = self._blocked.get(fd)
+        if sender is None or not sender.flush():
+            return
+        del self._blocked[fd]
+        self._epoll.unregister(fd)
+        if not self._blocked:
+            self._epoll.modify(self._tun.fileno(), select.EPOLLIN)
+
+
+def _traffic(counters: FlowCounters) -> tuple[int, int, int, int]:
+    return counters.sent_packets, counters.sent_bytes, counters.received_packets, counters.received_bytes

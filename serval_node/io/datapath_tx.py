@@ -1,0 +1,106 @@
+"""Kernel to network, one packet at a time: for a Python without numpy, and what the vector path leaves over."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Callable
+
+from serval_node.io.fast_flow import (
+    CHECKSUM_AT,
+    FIN_SYN_RST,
+    FLAGS_AT,
+    KERNEL_IP_AT,
+    OFFSET_AT,
+    SEQUENCE_AT,
+    TCP_AT,
+    VNET_AT,
+    FastFlow,
+    FlowPaths,
+)
+from serval_node.io.tun import GSO_NONE, GSO_TCPV4, MAX_PACKET, NEEDS_CHECKSUM, VNET_HEADER, Tun
+from serval_node.wire.checksum import ones_sum
+from serval_node.wire.ipv4 import PROTOCOL_TCP
+
+PACKETS_PER_CALL = 32
+
+_U16 = struct.Struct("!H")
+_SEQUENCE_ACK = struct.Struct("!II")
+_IP_START = struct.Struct("!BxHxxHxB")  # version and header length, total length, fragment, protocol
+_FRAGMENT_BITS = 0x3FFF  # "more fragments" and the offset
+
+SlowKernel = Callable[[memoryview, int], None]
+
+
+class Transmitter:
+    """Reads packets from sal0, sends those of established flows, gives the others to the stack."""
+
+    def __init__(self, tun: Tun, paths: FlowPaths, slow: SlowKernel) -> None:
+        """`slow(packet, gso_size)` gets an IPv4 packet in memory that is valid during the call only; gso_size is
+        0, or the payload size to which a TCP super-segment is to be split. Its checksum may be partial."""
+        self._tun_fd = tun.fileno()
+        self._paths = paths
+        self._slow = slow
+        self._buffer = bytearray(KERNEL_IP_AT + MAX_PACKET + 1)
+        self._view = memoryview(self._buffer)
+        self._vectors = [self._view[VNET_AT:]]
+
+    def transmit(self) -> None:
+        """Handles what sal0 has, up to PACKETS_PER_CALL packets; stops early when a socket's buffer is full.
+        Raises OSError when the device is gone."""
+        paths, buffer, view = self._paths, self._buffer, self._view
+        for _ in range(PACKETS_PER_CALL):
+            try:
+                end = os.readv(self._tun_fd, self._vectors) + VNET_AT
+            except BlockingIOError:
+                return
+            flags, gso_type, _, gso_size, _, _ = VNET_HEADER.unpack_from(buffer, VNET_AT)
+            flow = paths.by_kernel.get(bytes(view[12 + KERNEL_IP_AT : 24 + KERNEL_IP_AT]))
+            if flow is None or buffer[FLAGS_AT] & FIN_SYN_RST or not self._is_plain_tcp(end, gso_type):
+                self._pass_on(end, gso_size if gso_type != GSO_NONE else 0)
+                continue
+            header = (buffer[OFFSET_AT] >> 4) * 4
+            if gso_type == GSO_NONE or end - TCP_AT - header <= gso_size:
+                self._send_one(flow, end, header, bool(flags & NEEDS_CHECKSUM))
+            else:
+                self._send_segments(flow, end, header, gso_size)
+            if flow.sender.backlog:
+                return
+
+    def _is_plain_tcp(self, end: int, gso_type: int) -> bool:
+        version_length, total, fragment, protocol = _IP_START.unpack_from(self._buffer, KERNEL_IP_AT)
+        return (
+            version_length == 0x45
+            and protocol == PROTOCOL_TCP
+            and not fragment & _FRAGMENT_BITS
+            and total == end - KERNEL_IP_AT
+            and gso_type in (GSO_NONE, GSO_TCPV4)
+        )
+
+    def _pass_on(self, end: int, gso_size: int) -> None:
+        if self._buffer[KERNEL_IP_AT] >> 4 != 4:
+            self._paths.drops["kernel_not_ipv4"] += 1  # IPv6's own housekeeping on sal0
+            return
+        self._paths.slow_kernel += 1
+        self._slow(self._view[KERNEL_IP_AT:end], gso_size)
+
+    def _send_one(self, flow: FastFlow, end: int, header: int, partial: bool) -> None:
+        buffer, view = self._buffer, self._view
+        tos = buffer[KERNEL_IP_AT + 1]
+        if partial:
+            buffer[CHECKSUM_AT] = buffer[CHECKSUM_AT + 1] = 0
+            view[:SEQUENCE_AT] = flow.outer_header
+            total = ones_sum(view[TCP_AT:end]) + flow.outer_sum + PROTOCOL_TCP + end - TCP_AT
+            checksum = -total % 65535
+        else:
+            checksum = (_U16.unpack_from(buffer, CHECKSUM_AT)[0] + flow.kernel_sum - flow.outer_sum) % 65535
+            view[:SEQUENCE_AT] = flow.outer_header
+        _U16.pack_into(buffer, CHECKSUM_AT, checksum)
+        buffer[1] = tos  # DSCP and ECN are the transport's to choose
+        flow.sender.send(view[:end], flow.peer_text)
+        sequence, ack = _SEQUENCE_ACK.unpack_from(buffer, SEQUENCE_AT)
+        flow.note_sent(1, end - TCP_AT - header, sequence, ack)
+
+    def _send_segments(self, flow: FastFlow, end: int, header: int, gso_size: int) -> None:
+        # Without numpy sal0 has no segmentation offload, so this is a packet for the stack, which can split it.
+        self._pass_on(end, gso_size)

@@ -1,0 +1,154 @@
+"""Kernel to network with segmentation: a super-segment of up to 64 KB becomes wire packets by a few numpy calls and
+one sendmmsg.
+
+Each packet is two iovecs: a header row, and a slice of the buffer that was read from sal0 (its payload is never
+copied). The checksum of each is the sum of its payload, taken for all rows at once, plus a constant of the
+super-segment, plus its sequence number and length; everything modulo 65535.
+"""
+
+from __future__ import annotations
+
+import errno
+import struct
+
+import numpy as np
+
+from serval_node.io.datapath_tx import SlowKernel, Transmitter
+from serval_node.io.fast_flow import (
+    CHECKSUM_AT,
+    FLAGS_AT,
+    KERNEL_IP_AT,
+    PSH,
+    SEQUENCE_AT,
+    SEQUENCE_MASK,
+    TCP_AT,
+    FastFlow,
+    FlowPaths,
+)
+from serval_node.io.system_calls import (
+    IOVEC_WORDS,
+    MMSGHDR_WORDS,
+    MSG_IOV,
+    MSG_IOVLEN,
+    MSG_NAME,
+    MSG_NAMELEN,
+    sendmmsg,
+)
+from serval_node.io.tun import Tun
+from serval_node.wire.checksum import ones_sum
+from serval_node.wire.ipv4 import PROTOCOL_TCP
+
+ROWS = 128
+_ROW_SIZE = 96  # IPv4 20 + SAL 12 + TCP 60, rounded up
+_MMSGHDR_SIZE = MMSGHDR_WORDS * 8
+_SOCKET_ADDRESS = struct.Struct("=H2x4s8x")
+_AF_INET = 2
+_SEQUENCE_ACK = struct.Struct("!II")
+
+
+class VectorTransmitter(Transmitter):
+    """Transmitter that also takes super-segments."""
+
+    def __init__(self, tun: Tun, paths: FlowPaths, slow: SlowKernel) -> None:
+        super().__init__(tun, paths, slow)
+        self._data = np.frombuffer(self._buffer, np.uint8)
+        self._data_address = self._data.ctypes.data
+        # Kept as attributes for as long as the kernel may be given their addresses.
+        self._headers = np.zeros((ROWS, _ROW_SIZE), np.uint8)
+        self._sequences = self._headers[:, SEQUENCE_AT : SEQUENCE_AT + 4].view(">u4")[:, 0]
+        self._checksums = self._headers[:, CHECKSUM_AT : CHECKSUM_AT + 2].view(">u2")[:, 0]
+        self._flags = self._headers[:, FLAGS_AT]
+        self._name = bytearray(16)
+        self._name_array = np.frombuffer(self._name, np.uint8)
+        self._vectors_array = np.zeros((ROWS, 2, IOVEC_WORDS), np.uint64)
+        self._vectors_array[:, 0, 0] = self._headers.ctypes.data + np.arange(ROWS) * _ROW_SIZE
+        self._messages = np.zeros((ROWS, MMSGHDR_WORDS), np.uint64)
+        self._messages[:, MSG_NAME] = self._name_array.ctypes.data
+        self._messages[:, MSG_NAMELEN] = len(self._name)
+        self._messages[:, MSG_IOV] = self._vectors_array.ctypes.data + np.arange(ROWS) * 2 * IOVEC_WORDS * 8
+        self._messages[:, MSG_IOVLEN] = 2
+        self._messages_address = self._messages.ctypes.data
+        self._numbers = np.arange(ROWS, dtype=np.int64)
+        self._offsets: dict[int, np.ndarray] = {}
+        self._layout = (0, 0, 0)  # header length, payload offset and segment size that the iovecs stand for
+
+    def _send_segments(self, flow: FastFlow, end: int, header: int, gso_size: int) -> None:
+        buffer, view = self._buffer, self._view
+        start = TCP_AT + header
+        sequence, ack = _SEQUENCE_ACK.unpack_from(buffer, SEQUENCE_AT)
+        last_flags = buffer[FLAGS_AT]
+        tos = buffer[KERNEL_IP_AT + 1]
+        buffer[FLAGS_AT] = last_flags & ~PSH  # the last segment gets it back
+        buffer[CHECKSUM_AT] = buffer[CHECKSUM_AT + 1] = 0
+        view[:SEQUENCE_AT] = flow.outer_header
+        buffer[1] = tos
+        constant = flow.outer_sum + PROTOCOL_TCP + header + ones_sum(view[TCP_AT:start]) - sequence
+        _SOCKET_ADDRESS.pack_into(self._name, 0, _AF_INET, flow.state.peer_address)
+        packets = -(-(end - start) // gso_size)
+        for first in range(0, packets, ROWS):
+            rows = min(ROWS, packets - first)
+            begin = start + first * gso_size
+            stop = min(end, begin + rows * gso_size)
+            self._fill_headers(rows, begin, stop, start, gso_size, sequence + begin - start, constant)
+            if stop == end:
+                self._flags[rows - 1] = last_flags
+                self._checksums[rows - 1] = (int(self._checksums[rows - 1]) - (last_flags & PSH)) % 65535
+            self._send_rows(flow, rows, begin, stop, start, gso_size)
+        flow.note_sent(packets, end - start, sequence, ack)
+
+    def _fill_headers(
+        self, rows: int, begin: int, stop: int, header_end: int, gso_size: int, sequence: int, constant: int
+    ) -> None:
+        self._headers[:rows, :header_end] = self._data[:header_end]
+        offsets = self._offsets.get(gso_size)
+        if offsets is None:
+            offsets = self._offsets[gso_size] = self._numbers * gso_size
+        sequences = (offsets[:rows] + sequence) & SEQUENCE_MASK
+        self._sequences[:rows] = sequences
+        full, rest = divmod(stop - begin, gso_size)
+        sums = sequences + (constant + gso_size)
+        if full:
+            sums[:full] += row_sums(self._buffer, begin, full, gso_size)
+        if rest:
+            sums[full] += ones_sum(self._view[stop - rest : stop]) + rest - gso_size
+        self._checksums[:rows] = -sums % 65535
+
+    def _send_rows(self, flow: FastFlow, rows: int, begin: int, stop: int, header_end: int, gso_size: int) -> None:
+        vectors = self._vectors_array
+        if self._layout != (header_end, begin, gso_size):
+            self._layout = (header_end, begin, gso_size)
+            vectors[:, 0, 1] = header_end
+            vectors[:, 1, 0] = self._data_address + begin + self._numbers * gso_size
+            vectors[:, 1, 1] = gso_size
+        last_size = stop - begin - (rows - 1) * gso_size
+        vectors[rows - 1, 1, 1] = last_size
+        sender = flow.sender
+        done = 0
+        while done < rows and not sender.backlog:
+            sent = sendmmsg(sender.fileno(), self._messages_address + done * _MMSGHDR_SIZE, rows - done)
+            if sent > 0:
+                done += sent
+            elif sent in (-errno.EAGAIN, -errno.EWOULDBLOCK):
+                break
+            elif sent != -errno.EINTR:
+                sender.count_error(-sent)
+                done += 1
+        for row in range(done, rows):
+            data = begin + row * gso_size
+            packet = self._headers[row, :header_end].tobytes() + self._view[data : min(data + gso_size, stop)]
+            sender.park(packet, flow.peer_text)
+        vectors[rows - 1, 1, 1] = gso_size
+
+
+def row_sums(buffer: bytearray, offset: int, rows: int, size: int) -> np.ndarray:
+    """One's complement sums of `rows` consecutive blocks of `size` bytes from `offset` on, as int64 below 2**41.
+
+    Little-endian words are summed, because that is what the processor reads fast; 2**8 times such a sum is the
+    big-endian one modulo 65535.
+    """
+    if size & 1:
+        octets = np.frombuffer(buffer, np.uint8, rows * size, offset).reshape(rows, size)
+        return octets[:, ::2].sum(axis=1, dtype=np.int64) * 256 + octets[:, 1::2].sum(axis=1, dtype=np.int64)
+    width, kind = (2, "<u2") if size & 3 else (4, "<u4")
+    words = np.frombuffer(buffer, kind, rows * size // width, offset).reshape(rows, size // width)
+    return (words.sum(axis=1, dtype=np.uint64) % 65535).astype(np.int64) * 256

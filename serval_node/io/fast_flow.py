@@ -1,0 +1,183 @@
+"""What the data path keeps per flow: the constants of its two header rewrites, and its counters.
+
+A packet of an established flow looks like this; positions are the same in every buffer of this room:
+
+    sal0          |vnet 10|  IPv4 20  | TCP 20-60 | data
+    wire  |    IPv4 20    |   SAL 12  | TCP 20-60 | data
+          0       2       12          32
+
+so that either header is written over the other, in place, and TCP stays where it is. IP options appear on neither side
+of the fast path (such packets go to the stack).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import Counter
+from dataclasses import dataclass, field
+
+from serval_node.io.raw_ip import SAL_PROTOCOL, RawSender
+from serval_node.sal.flow_table import ForwardingState
+from serval_node.wire.checksum import ones_sum
+from serval_node.wire.ipv4 import DEFAULT_TTL, PROTOCOL_TCP, address_text
+from serval_node.wire.sal_header import bare_header
+
+VNET_AT = 2
+KERNEL_IP_AT = 12  # the kernel's IPv4 header; on the wire, the addresses of the outer one
+TCP_AT = 32
+SEQUENCE_AT = 36
+ACK_AT = 40
+OFFSET_AT = 44
+FLAGS_AT = 45
+CHECKSUM_AT = 48
+SMALLEST = TCP_AT + 20
+
+FIN_SYN_RST = 0x07
+PSH = 0x08
+URG = 0x20
+SEQUENCE_MASK = 0xFFFFFFFF
+
+_OUTER_IP = struct.Struct("!BBHHHBBH4s4s")
+_INNER_IP_BASE = struct.Struct("!BBHHHBBH")
+_DONT_FRAGMENT = 0x4000
+_PORTS = struct.Struct("!HH")
+
+
+@dataclass(frozen=True, slots=True)
+class FlowCounters:
+    """A snapshot. Packets as on the wire, bytes of TCP payload, fast path only. Sequence numbers are None until a
+    packet showed them: `sent_next` is one past the highest sent, `received_next` one past the highest received,
+    `peer_ack` the highest acknowledgement from the peer, `own_ack` the last one given to it."""
+
+    sent_packets: int = 0
+    sent_bytes: int = 0
+    received_packets: int = 0
+    received_bytes: int = 0
+    sent_next: int | None = None
+    received_next: int | None = None
+    peer_ack: int | None = None
+    own_ack: int | None = None
+
+
+class FastFlow:
+    """One established TCP flow. `apply` sets everything that depends on its forwarding state; counters survive it."""
+
+    __slots__ = (
+        "heard",
+        "inner_addresses",
+        "inner_ip_sum",
+        "inner_ports",
+        "kernel_key",
+        "kernel_sum",
+        "outer_header",
+        "outer_sum",
+        "own_ack",
+        "peer_ack",
+        "peer_text",
+        "received_bytes",
+        "received_next",
+        "received_packets",
+        "sender",
+        "sent_bytes",
+        "sent_next",
+        "sent_packets",
+        "state",
+        "wire_keys",
+    )
+
+    state: ForwardingState
+    sender: RawSender
+
+    def __init__(self, state: ForwardingState, sender: RawSender) -> None:
+        self.sent_packets = self.sent_bytes = self.received_packets = self.received_bytes = 0
+        self.sent_next = self.received_next = self.peer_ack = self.own_ack = -1
+        self.apply(state, sender)
+
+    def apply(self, state: ForwardingState, sender: RawSender) -> None:
+        """Takes over `state`; the next packet from the peer counts as its first."""
+        self.state = state
+        self.sender = sender
+        self.heard = False
+        self.peer_text = address_text(state.peer_address)
+        local, local_port = state.kernel_local
+        peer, peer_port = state.kernel_peer
+        self.kernel_key = local + peer + _PORTS.pack(local_port, peer_port)
+        self.kernel_sum = ones_sum(self.kernel_key)
+        outer = state.local_address + state.peer_address
+        self.outer_sum = ones_sum(outer)
+        ip = _OUTER_IP.pack(
+            0x45, 0, 0, 0, _DONT_FRAGMENT, DEFAULT_TTL, SAL_PROTOCOL, 0, state.local_address, state.peer_address
+        )
+        self.outer_header = ip + bare_header(state.local_flow, state.peer_flow, state.protocol) + bytes(4)
+        self.wire_keys = _wire_keys(state)
+        self.inner_addresses = peer + local
+        self.inner_ports = _PORTS.pack(peer_port, local_port)
+        base = _INNER_IP_BASE.pack(0x45, 0, 0, 0, _DONT_FRAGMENT, DEFAULT_TTL, PROTOCOL_TCP, 0)
+        self.inner_ip_sum = ones_sum(base + self.inner_addresses)
+
+    def note_sent(self, packets: int, payload: int, sequence: int, ack: int) -> None:
+        """`sequence` is that of the first payload byte, `ack` the acknowledgement that went along."""
+        self.sent_packets += packets
+        self.sent_bytes += payload
+        self.own_ack = ack
+        end = sequence + payload & SEQUENCE_MASK
+        if self.sent_next < 0 or end - self.sent_next & SEQUENCE_MASK < 0x80000000:
+            self.sent_next = end
+
+    def note_received(self, packets: int, payload: int, sequence: int, ack: int) -> None:
+        self.received_packets += packets
+        self.received_bytes += payload
+        if self.peer_ack < 0 or ack - self.peer_ack & SEQUENCE_MASK < 0x80000000:
+            self.peer_ack = ack
+        end = sequence + payload & SEQUENCE_MASK
+        if self.received_next < 0 or end - self.received_next & SEQUENCE_MASK < 0x80000000:
+            self.received_next = end
+
+    def counters(self) -> FlowCounters:
+        return FlowCounters(
+            self.sent_packets,
+            self.sent_bytes,
+            self.received_packets,
+            self.received_bytes,
+            *(
+                None if number < 0 else number
+                for number in (self.sent_next, self.received_next, self.peer_ack, self.own_ack)
+            ),
+        )
+
+
+def _wire_keys(state: ForwardingState) -> tuple[bytes, ...]:
+    """Bytes 12..31 of the peer's packets: outer addresses and SAL header. Matching the header's checksum as well
+    verifies it; its value zero has two spellings."""
+    header = bare_header(state.peer_flow, state.local_flow, state.protocol)
+    addresses = state.peer_address + state.local_address
+    if header[10:12] in (b"\0\0", b"\xff\xff"):
+        return addresses + header[:10] + b"\0\0", addresses + header[:10] + b"\xff\xff"
+    return (addresses + header,)
+
+
+@dataclass(slots=True)
+class FlowPaths:
+    """The flows of the fast path by each of their keys, and what was dropped or went past it, by reason."""
+
+    by_kernel: dict[bytes, FastFlow] = field(default_factory=dict)
+    by_wire: dict[bytes, FastFlow] = field(default_factory=dict)
+    by_flow: dict[int, FastFlow] = field(default_factory=dict)
+    drops: Counter[str] = field(default_factory=Counter)
+    slow_kernel: int = 0
+    slow_network: int = 0
+
+    def add(self, flow: FastFlow) -> None:
+        self.by_flow[flow.state.local_flow] = flow
+        self.by_kernel[flow.kernel_key] = flow
+        for key in flow.wire_keys:
+            self.by_wire[key] = flow
+
+    def discard(self, flow: FastFlow) -> None:
+        """Forgets the keys of `flow`; another flow that took one over in the meantime keeps it."""
+        for table, keys in ((self.by_kernel, (flow.kernel_key,)), (self.by_wire, flow.wire_keys)):
+            for key in keys:
+                if table.get(key) is flow:
+                    del table[key]
+        if self.by_flow.get(flow.state.local_flow) is flow:
+            del self.by_flow[flow.state.local_flow]
