@@ -120,9 +120,9 @@ class DataPath:
 
     def install(self, state: ForwardingState) -> None:
         """Lets the packets of a TCP flow take the fast path from now on, or replaces its state (a migration); the
-        counters go on. Raises ValueError for another protocol: such a flow stays with the stack."""
+        counters go on. There is no fast path for other protocols: their packets go on going to the stack."""
         if state.protocol != PROTOCOL_TCP:
-            raise ValueError(f"no fast path for protocol {state.protocol}")
+            return
         sender = self._raw.sender(state.local_address)
         flow = self._paths.by_flow.get(state.local_flow)
         if flow is None:
