@@ -172,7 +172,8 @@ class ServalSocket(_socket.socket):
     # -- server
 
     def bind(self, address: Any) -> None:
-        """Take a service; nothing is advertised before listen() (S20). The kernel's port is any that is free."""
+        """Take a service; nothing is advertised before listen() (S20). The kernel's port is any that is free.
+        """
         _daemon.ask("resolve", service=_text(address))
         self._bind_locally()
         self._own = address

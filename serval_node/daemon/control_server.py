@@ -177,7 +177,7 @@ def take_path(path: str) -> socket.socket:
         except ConnectionRefusedError:
             _remove_stale(path)
         except OSError as error:
-            raise ControlPathError(f"cannot use {path} as control socket: {error.strerror}") from None
+            raise ControlPathError(f"cannot use {path} as control socket: {error.strerror or error}") from None
         else:
             raise ControlPathError(f"another servald is listening on {path}: stop it, or choose another run_dir")
     server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -185,7 +185,7 @@ def take_path(path: str) -> socket.socket:
         server.bind(path)
     except OSError as error:
         server.close()
-        raise ControlPathError(f"cannot use {path} as control socket: {error.strerror}") from None
+        raise ControlPathError(f"cannot use {path} as control socket: {error.strerror or error}") from None
     server.listen(128)
     server.setblocking(False)
     return server

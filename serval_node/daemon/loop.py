@@ -34,6 +34,11 @@ class Timer:
     def cancel(self) -> None:
         self._callback = None
 
+    @property
+    def pending(self) -> bool:
+        """Whether the call is still to come."""
+        return self._callback is not None
+
     def _fire(self) -> None:
         callback, self._callback = self._callback, None
         if callback is not None:
@@ -139,7 +144,7 @@ class EventLoop:
                 wanted = self.settle()
 
     def _timeout(self, wanted: float | None) -> float:
-        while self._timers and self._timers[0][2]._callback is None:
+        while self._timers and not self._timers[0][2].pending:
             heapq.heappop(self._timers)
         if self._timers:
             first = self._timers[0][0]

@@ -1,0 +1,76 @@
+"""`serval table`, `flows`, `stat`, `names`: what the node knows, in the columns of the slides."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from serval_node.cli.output import columns, size
+
+
+def table_text(entries: list[dict[str, Any]]) -> str:
+    """The service table as on slide 20: serviceID, action, sock/addr."""
+    rows: list[list[object]] = []
+    for entry in entries:
+        for number, target in enumerate(entry["targets"]):
+            first = number == 0
+            rows.append(
+                [
+                    entry["service"] if first else "",
+                    target["action"].upper(),
+                    target["where"],
+                    target["priority"],
+                    target["weight"],
+                    target["packets"],
+                    size(target["bytes"]),
+                    target["dropped_packets"],
+                    target["origin"],
+                    _note(entry) if first else "",
+                ]
+            )
+    header = ["SERVICEID", "ACTION", "SOCK/ADDR", "PRIO", "WEIGHT", "PACKETS", "BYTES", "DROPPED", "BY", "NOTE"]
+    return columns(header, rows)
+
+
+def _note(entry: dict[str, Any]) -> str:
+    notes = []
+    if len(entry["targets"]) > 1:
+        notes.append(entry["selector"])
+    if entry["narrower_than"]:
+        # The longest prefix wins (S15): a bind with a port is easily overlooked below the bind of the name.
+        notes.append(f"takes its SYNs from {entry['narrower_than']}")
+    return ", ".join(notes)
+
+
+def flows_text(flows: list[dict[str, Any]]) -> str:
+    """The flow table as on slide 20, flowID and socket, and what else is known of the flow."""
+    rows = [
+        [
+            flow["flow_id"],
+            flow["socket"],
+            flow["state"],
+            ("<- " if flow["incoming"] else "-> ") + flow["service"] if flow["service"] else "",
+            flow["local"],
+            flow["peer"],
+            flow["peer_flow"] or None,
+            size(flow["bytes_out"]),
+            size(flow["bytes_in"]),
+        ]
+        for flow in flows
+    ]
+    return columns(["FLOWID", "SOCKET", "STATE", "SERVICE", "LOCAL", "PEER", "PEER FLOW", "OUT", "IN"], rows)
+
+
+def stat_text(answer: dict[str, Any]) -> str:
+    rows = [[name, value] for name, value in sorted(answer["counters"].items())]
+    head = [f"{key}: {_value(value)}" for key, value in answer["status"].items()]
+    return "\n".join([*head, "", columns(["COUNTER", "VALUE"], rows)])
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return "none" if value is None else str(value)
+
+
+def names_text(names: list[dict[str, Any]]) -> str:
+    return columns(["SERVICE", "ADDRESS", "SERVICEID"], [[row["name"], row["address"], row["prefix"]] for row in names])

@@ -1,0 +1,207 @@
+"""From listening sockets to DEMUX rules and registrations (slides 27 and 28): the shell around
+`listeners.Bindings`.
+
+bind() of a name alone does nothing here; a binding begins when a socket listens, and ends when the kernel lists
+it no more. What is bound is also written to a file, so that a restarted daemon serves the sockets that went on
+listening.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from serval_node.control.messages import Binding as Registration
+from serval_node.control.messages import NodeMessage, Register, Unregister
+from serval_node.daemon.listeners import POLL_SECONDS, Binding, Bindings, Change, ListenerRefused, choose
+from serval_node.daemon.log import log
+from serval_node.daemon.loop import EventLoop, Timer
+from serval_node.daemon.names import HostNames
+from serval_node.io import sock_diag
+from serval_node.io.sock_diag import DestroyMonitor, TcpSocket
+from serval_node.sal.service_table import Action, ServiceTable, Target
+from serval_node.wire.ipv4 import PROTOCOL_TCP, address, address_text
+from serval_node.wire.serviceid import Prefix
+
+ORIGIN = "local"
+
+
+class Advertiser:
+    """Keeps the DEMUX rules of this host's listening sockets and tells the controller of their services."""
+
+    def __init__(
+        self,
+        loop: EventLoop,
+        table: ServiceTable,
+        names: HostNames,
+        announce: Callable[[NodeMessage], None],
+        path: str | None = None,
+    ) -> None:
+        """`announce` sends to the controller; `path` is the file that survives a restart. Raises OSError."""
+        self._loop = loop
+        self._table = table
+        self._names = names
+        self._announce = announce
+        self._path = path
+        self._bindings = Bindings()
+        self._registered: dict[Prefix, Registration] = {}
+        self._monitor = DestroyMonitor()
+        self._poll: Timer | None = None
+        loop.add_reader(self._monitor.fileno(), self._destroyed)
+        self._restore()
+
+    # -- what sockets there are
+
+    def listening(self) -> list[TcpSocket]:
+        """The listening TCP sockets of this host; ends the bindings of those that are gone."""
+        found = sock_diag.listeners()
+        self._apply(self._bindings.reconcile(found))
+        return found
+
+    def names_of(self, sock: TcpSocket) -> list[str]:
+        """The services that a listening socket stands for."""
+        return [
+            self._names.describe(binding.prefix) for binding in self._bindings.items() if binding.cookie == sock.cookie
+        ]
+
+    def registrations(self) -> tuple[Registration, ...]:
+        return tuple(self._registered.values())
+
+    # -- what begins
+
+    def bind(self, prefix: Prefix, port: int, inodes: Iterable[int] | None = None) -> list[str]:
+        """Let `prefix` be served by what listens on `port` (only the sockets `inodes`, if given); returns
+        warnings.
+
+        Raises ListenerRefused.
+        """
+        wanted = None if inodes is None else set(inodes)
+        sockets = [
+            sock for sock in self.listening() if sock.local_port == port and (wanted is None or sock.inode in wanted)
+        ]
+        if not sockets:
+            raise ListenerRefused(f"nothing listens on port {port}")
+        warnings: dict[str, None] = {}
+        for sock, reach in choose(sockets):
+            self._apply(self._bindings.add(Binding(prefix, sock.cookie, sock.inode, port, reach.address)))
+            if reach.warning is not None:
+                warnings[reach.warning] = None
+        return list(warnings)
+
+    def unbind(self, prefix: Prefix, port: int) -> None:
+        """Take `prefix` back from the sockets on `port`; raises ListenerRefused when it is not served there."""
+        found = [item for item in self._bindings.items() if item.prefix == prefix and item.port == port]
+        if not found:
+            raise ListenerRefused(f"{self._names.describe(prefix)} is not served by port {port}")
+        for binding in found:
+            self._apply(self._bindings.remove(prefix, binding.inode))
+
+    # -- what ends
+
+    def _destroyed(self) -> None:
+        sockets, lost = self._monitor.readable()
+        if lost or any(self._bindings.holds(sock.cookie) for sock in sockets):
+            self.listening()
+
+    def _arm(self) -> None:
+        if not len(self._bindings):
+            if self._poll is not None:
+                self._poll.cancel()
+                self._poll = None
+        elif self._poll is None:
+            self._poll = self._loop.call_later(POLL_SECONDS, self._expired)
+
+    def _expired(self) -> None:
+        self._poll = None
+        self.listening()
+        self._arm()
+
+    def close(self) -> None:
+        """Remove every rule and unregister every service; the file keeps what listens for the next daemon."""
+        self._path = None
+        self._apply(self._bindings.clear())
+        self._loop.remove_reader(self._monitor.fileno())
+        self._monitor.close()
+
+    # -- consequences
+
+    def _apply(self, change: Change) -> None:
+        for prefix, port, listen_address in change.begun:
+            self._table.add_target(prefix, _demux(port, listen_address), ORIGIN)
+            log(f"{self._names.describe(prefix)} is served by {address_text(listen_address)}:{port}")
+        for prefix, port, listen_address in change.ended:
+            self._table.remove_target(prefix, _demux(port, listen_address), ORIGIN)
+            log(f"{self._names.describe(prefix)} is no longer served by {address_text(listen_address)}:{port}")
+        if change:
+            for prefix in {target[0] for target in (*change.begun, *change.ended)}:
+                self._register(prefix)
+            self._save()
+        self._arm()
+
+    def _register(self, prefix: Prefix) -> None:
+        weight = len({binding.target for binding in self._bindings.items() if binding.prefix == prefix})
+        if weight == 0:
+            if self._registered.pop(prefix, None) is not None:
+                self._announce(Unregister(prefix))
+            return
+        registration = Registration(prefix, weight=weight, name=self._name(prefix))
+        if self._registered.get(prefix) != registration:
+            self._registered[prefix] = registration
+            self._announce(Register(registration))
+
+    def _name(self, prefix: Prefix) -> str:
+        return self._names.describe(prefix) if self._names.naming.name_of(prefix) is not None else ""
+
+    # -- the file
+
+    def _save(self) -> None:
+        if self._path is None:
+            return
+        rows = [
+            {
+                "service": self._names.describe(item.prefix),
+                "prefix": str(item.prefix),
+                "cookie": item.cookie,
+                "inode": item.inode,
+                "port": item.port,
+                "address": address_text(item.address),
+            }
+            for item in self._bindings.items()
+        ]
+        part = self._path + ".part"
+        with open(part, "w", encoding="utf-8") as file:
+            json.dump(rows, file)
+        os.replace(part, self._path)
+
+    def _restore(self) -> None:
+        if self._path is None or not os.path.exists(self._path):
+            return
+        alive = {(sock.cookie, sock.inode, sock.local_port) for sock in sock_diag.listeners()}
+        for service, binding in _read(self._path):
+            self._names.naming.parse(service)  # so that lists show it by name again
+            if (binding.cookie, binding.inode, binding.port) in alive:
+                self._apply(self._bindings.add(binding))
+
+
+def _demux(port: int, listen_address: bytes) -> Target:
+    return Target(Action.DEMUX, port=port, protocol=PROTOCOL_TCP, listen_address=listen_address)
+
+
+def _read(path: str) -> list[tuple[str, Binding]]:
+    try:
+        with open(path, encoding="utf-8") as file:
+            rows: list[dict[str, Any]] = json.load(file)
+        return [
+            (
+                str(row["service"]),
+                Binding(
+                    Prefix.from_text(row["prefix"]), row["cookie"], row["inode"], row["port"], address(row["address"])
+                ),
+            )
+            for row in rows
+        ]
+    except (ValueError, KeyError, TypeError) as error:
+        log(f"{path} cannot be read ({error}): sockets that listened before are not served again")
+        return []

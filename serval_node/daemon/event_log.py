@@ -1,0 +1,59 @@
+"""The last events of this node's stack, as JSON, for `serval trace` and for whoever watches the node."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import fields
+from enum import Enum
+from typing import Any
+
+from serval_node.wire.serviceid import Prefix, ServiceID
+
+KEPT = 4096
+
+Describe = Callable[["Prefix | ServiceID"], str]
+
+
+class EventLog:
+    """A bounded log. Events are turned into JSON when someone asks, so that logging costs an append."""
+
+    def __init__(self, describe: Describe, kept: int = KEPT) -> None:
+        self._describe = describe
+        self._events: deque[Any] = deque(maxlen=kept)
+
+    def add(self, event: Any) -> None:
+        self._events.append(event)
+
+    def since(self, time: float) -> list[dict[str, Any]]:
+        """Events at or after a monotonic time, oldest first. The clock is the machine's, the same on every
+        host.
+        """
+        found = []
+        for event in reversed(self._events):
+            if event.time < time:
+                break
+            found.append(event_json(event, self._describe))
+        return found[::-1]
+
+
+def event_json(event: Any, describe: Describe) -> dict[str, Any]:
+    """{"event": class name, field: value, ...}; addresses dotted, services by name where known."""
+    out = {"event": type(event).__name__}
+    for item in fields(event):
+        out[item.name] = _value(getattr(event, item.name), describe)
+    return out
+
+
+def _value(value: Any, describe: Describe) -> Any:
+    if isinstance(value, (ServiceID, Prefix)):
+        return describe(value)
+    if isinstance(value, bytes):
+        return ".".join(map(str, value)) if len(value) == 4 else value.hex()
+    if isinstance(value, Enum):
+        return value.name.lower() if isinstance(value, int) else value.value
+    if isinstance(value, (tuple, list)):
+        return [_value(item, describe) for item in value]
+    if hasattr(value, "__dataclass_fields__"):
+        return {item.name: _value(getattr(value, item.name), describe) for item in fields(value)}
+    return value
