@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import select
 import shlex
 import signal
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from testbed import ancestors, init, linux
-from testbed.errors import TestbedError, report
+from testbed.errors import TestbedError
 from testbed.terminal import Terminal
 
 _INNER = linux.CLONE_NEWNS | linux.CLONE_NEWNET | linux.CLONE_NEWIPC | linux.CLONE_NEWUTS
@@ -96,20 +97,20 @@ def attach(target: Sandbox, argv: Sequence[str]) -> int:
     except OSError as error:
         raise _refused(target, error) from None
     terminal = Terminal.find()
-    foreground = terminal is not None and terminal.ours
     parent = os.pidfd_open(os.getpid())
     # Held back until the child has the group and the terminal that they should go to.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP})
     pid = os.fork()
     if not pid:
-        _become(fd, parent, list(argv), own_group=foreground)
+        _become(fd, parent, list(argv), own_group=terminal is not None)
     # Without a group of its own the command has these from the terminal itself, and we wait for what it makes of them.
     for number in (signal.SIGINT, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)
     try:
-        if terminal is not None and foreground:
+        if terminal is not None:
             _own_group(pid)
-            terminal.give(pid)
+            if terminal.ours:
+                terminal.give(pid)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return _wait(pid, terminal)
     finally:
@@ -158,6 +159,8 @@ def _become(fd: int, parent: int, argv: list[str], *, own_group: bool) -> NoRetu
     """The child's part, inside the PID namespace already."""
     try:
         linux.die_with_parent(signal.SIGHUP)
+        if select.select([parent], [], [], 0)[0]:
+            os._exit(128 + signal.SIGHUP)  # it had ended before the kernel knew what we asked for
         linux.setns(fd, _INNER)
         os.chdir("/")
         if own_group:
@@ -168,11 +171,8 @@ def _become(fd: int, parent: int, argv: list[str], *, own_group: bool) -> NoRetu
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         os.environ["OVS_RUNDIR"] = "/run/openvswitch"
         os.execvp(argv[0], argv)
-    except FileNotFoundError:
-        report(TestbedError(f"{argv[0]}: no such program"))
-        os._exit(127)
     except OSError as error:
-        report(TestbedError(f"{argv[0]}: {error.strerror}"))
+        os._exit(init.report_no_start(argv[0], error))
     finally:
         os._exit(126)
 
@@ -183,9 +183,11 @@ def _wait(pid: int, terminal: Terminal | None) -> int:
         _, status = os.waitpid(pid, os.WUNTRACED)
         if not os.WIFSTOPPED(status):
             return init.exit_status(status)
-        if terminal is not None and not terminal.ours:
+        if terminal is None:
+            continue  # whoever stopped it lets it go on
+        if not terminal.ours:
             terminal.take_back()
             os.kill(0, signal.SIGTSTP)
-        if terminal is not None and terminal.ours:
+        if terminal.ours:
             terminal.give(pid)
         os.killpg(pid, signal.SIGCONT)

@@ -130,12 +130,8 @@ class Init:
                     signal.signal(number, signal.SIG_IGN if number in self._options.ignored else signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_SETMASK, ())
             os.execvp(argv[0], argv)
-        except FileNotFoundError:
-            report(TestbedError(f"{argv[0]}: no such program"))
-            os._exit(127)
         except OSError as error:
-            report(TestbedError(f"{argv[0]}: {error.strerror}"))
-            os._exit(126)
+            os._exit(report_no_start(argv[0], error))
         finally:
             os._exit(125)
 
@@ -205,6 +201,16 @@ class Init:
         while self._reap() and time.monotonic() < deadline:
             select.select([self._wakeup], [], [], 0.05)
             self._take_signals()
+
+
+def report_no_start(program: str, error: OSError) -> int:
+    """Says why a program could not be started, and returns the status that a shell would give."""
+    # Looking for a bare name, a directory on PATH that may not be read counts like one that does not have it.
+    if isinstance(error, FileNotFoundError) or (isinstance(error, PermissionError) and "/" not in program):
+        report(TestbedError(f"{program}: no such program"))
+        return 127
+    report(TestbedError(f"{program}: {error.strerror}"))
+    return 126
 
 
 def exit_status(status: int) -> int:

@@ -160,6 +160,8 @@ def _status(code: int) -> str:
 
 
 def _cannot_start(name: str, argv: Sequence[str], error: OSError) -> TestbedError:
-    if isinstance(error, FileNotFoundError) and error.filename in (None, argv[0]):
+    # Looking for a bare name, a directory on PATH that may not be read counts like one that does not have it.
+    unreadable = isinstance(error, PermissionError) and "/" not in argv[0]
+    if unreadable or (isinstance(error, FileNotFoundError) and error.filename in (None, argv[0])):
         return TestbedError(f"{name}: the program {argv[0]} is missing", "install what is missing: make setup")
     return TestbedError(f"{name}: cannot start {argv[0]}: {error.strerror}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import signal
 import subprocess
 from collections.abc import Callable
@@ -32,7 +33,7 @@ def test_list(start: Callable[..., Run]) -> None:
     names = {entry["name"]: entry for entry in json.loads(_testbed("list", "--json").stdout)}
     assert {first.token, second.token} <= set(names)
     assert names[first.token]["pid"] == first.init
-    assert names[first.token]["user"] == "root"
+    assert names[first.token]["user"] == pwd.getpwuid(os.geteuid()).pw_name
     line = next(line for line in _testbed("list").stdout.splitlines() if first.token in line)
     assert str(first.init) in line
     os.kill(first.init, signal.SIGKILL)

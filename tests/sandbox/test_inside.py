@@ -59,8 +59,12 @@ def test_sys_shows_the_namespace() -> None:
 
 
 def test_host_sysctls_cannot_be_changed() -> None:
-    script = "echo 7 > /proc/sys/vm/swappiness; echo 65000 > /proc/sys/kernel/pid_max; hostname other"
-    assert "Read-only" in execute("sh", "-c", script).stderr
+    # What it writes is what is there: a sandbox that lets it through does no harm in failing this test.
+    script = "for f in vm/swappiness kernel/panic fs/file-max; do v=$(cat /proc/sys/$f); echo $v > /proc/sys/$f; done"
+    errors = execute("sh", "-c", script).stderr.splitlines()
+    assert len(errors) == 3
+    assert all("Read-only" in line or "Permission denied" in line for line in errors)
+    assert execute("hostname", "another").returncode == 0  # its own: the host's is looked at after the test
 
 
 def test_namespace_sysctls_can_be_changed() -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sandbox.support import ROOT, TESTBED, eventually, processes_with
+from tests.sandbox.support import ROOT, TESTBED, Run, eventually, processes_with
 
 pytestmark = pytest.mark.usefixtures("host_unchanged")
 
@@ -37,6 +37,17 @@ while True:
         print("interrupted here", flush=True)
 """
 """Like Mininet's prompt: Ctrl-C interrupts what was typed, end of input ends the run."""
+
+
+WORK = """
+import sys, time
+try:
+    print("working", flush=True)
+    time.sleep(60)
+except KeyboardInterrupt:
+    print("tidy", flush=True)
+    sys.exit(4)
+"""
 
 
 class Terminal:
@@ -158,15 +169,24 @@ def test_make_above_does_not_see_ctrl_c(terminal: Callable[..., Terminal], makef
 
 
 def test_ctrl_c_during_work_ends_the_run(terminal: Callable[..., Terminal]) -> None:
-    program = (
-        "import sys, time\ntry:\n    print('working', flush=True)\n    time.sleep(60)\n"
-        "except KeyboardInterrupt:\n    print('tidy')\n    sys.exit(4)"
-    )
-    tty = terminal(*TESTBED, "exec", "--", sys.executable, "-c", program)
+    tty = terminal(*TESTBED, "exec", "--", sys.executable, "-c", WORK)
     tty.expect("working")
     tty.type("\x03")
     tty.expect("tidy")
     assert tty.wait() == 4
+    tty.assert_gone()
+
+
+def test_make_above_does_not_see_ctrl_c_during_work(terminal: Callable[..., Terminal], makefile: list[str]) -> None:
+    """A command that does not read has the foreground all the same."""
+    program = Path(makefile[-1]).with_name("prompt.py")
+    program.write_text(WORK)
+    tty = terminal(*makefile)
+    tty.expect("working")
+    tty.type("\x03")
+    tty.expect("tidy")
+    tty.expect("run-status 4")
+    assert tty.wait() == 0
     tty.assert_gone()
 
 
@@ -278,6 +298,24 @@ def test_started_in_the_background_and_brought_forward(terminal: Callable[..., T
     tty.expect("status 7")
     tty.type("exit\n")
     assert tty.wait() == 0
+
+
+def test_attached_shell_has_the_terminal(terminal: Callable[..., Terminal], start: Callable[..., Run]) -> None:
+    run = start()
+    attach = shlex.join([*TESTBED, "attach", run.token, "--", "bash", "--norc", "--noprofile", "-i"])
+    tty = terminal("sh", "-c", f"{attach}; echo status $?; read line; echo got $line")
+    tty.expect("shell> ")
+    tty.type("ip -br link | grep -c left@; sleep 60\n")
+    tty.expect("[\r\n]1[\r\n]")
+    time.sleep(0.2)
+    tty.type("\x03")
+    tty.expect("shell> ")
+    tty.type("exit 8\n")
+    tty.expect("status 8")
+    tty.type("word\n")
+    tty.expect("got word")
+    assert tty.wait() == 0
+    assert run.process.poll() is None
 
 
 def test_a_shell_inside_has_job_control(terminal: Callable[..., Terminal]) -> None:

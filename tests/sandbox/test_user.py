@@ -13,12 +13,7 @@ import pytest
 
 from tests.sandbox.support import ROOT, TESTBED, Run
 
-pytestmark = [
-    pytest.mark.usefixtures("host_unchanged"),
-    pytest.mark.skipif(
-        os.geteuid() != 0, reason="only root can become another user; all other tests here run as a user"
-    ),
-]
+pytestmark = pytest.mark.usefixtures("host_unchanged")
 
 NOBODY = 65534
 
