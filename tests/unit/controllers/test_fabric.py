@@ -328,3 +328,17 @@ def test_garbage_frames_are_no_links(data: bytes) -> None:
 
 def test_probe_round_trip() -> None:
     assert lldp.parse(lldp.build(0xFEDCBA9876543210, 0xFFFFFF00, mac(1))) == (0xFEDCBA9876543210, 0xFFFFFF00)
+
+
+def test_a_new_port_carries_nothing_before_the_probes_could_answer() -> None:
+    net = settled_ring()
+    execute = net.execute
+    net.execute = lambda command: None if isinstance(command, PacketOut) else execute(command)  # type: ignore[method-assign]
+    net.cable((1, 7), (2, 7))
+    for switch in (1, 2):
+        net.apply(net.fabric.port_up(switch, 7, mac(switch << 8 | 7), net.now))
+    assert net.send(1, BROADCAST) == everyone_but(1)
+    net.execute = execute  # type: ignore[method-assign]
+    net.settle()
+    assert net.send(1, BROADCAST) == everyone_but(1)
+    assert net.fabric.links[1, 7] == (2, 7)

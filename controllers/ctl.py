@@ -1,0 +1,210 @@
+"""`servicectl`: the service controller by hand. Tables at a terminal and in scripts alike, --json for machines.
+
+    servicectl nodes | services | delayed | switches | status
+    servicectl rules NODE
+    servicectl add NODE SERVICE forward TARGET... [--selector SELECTOR]
+    servicectl add NODE SERVICE demux PORT | delay | drop
+    servicectl change NODE SERVICE ...            as add
+    servicectl remove NODE SERVICE
+    servicectl policy SERVICE [POLICY] [NODE=WEIGHT...]
+    servicectl release NODE SERVICE
+    servicectl drop NODE SERVICE
+
+Exit status: 0 done (for changes: acknowledged by the node), 1 refused or no controller (one line on standard error says
+why), 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from serval_node.control.local import Client, ControlError
+from serval_node.control.rules import PROTOCOLS, SELECTORS
+
+SOCKET = "/run/testbed/controller.sock"
+SOCKET_VARIABLE = "SERVICECTL_SOCKET"
+TIMEOUT = 15.0
+
+
+def parser() -> argparse.ArgumentParser:
+    root = argparse.ArgumentParser(prog="servicectl", description="The service controller by hand.")
+    root.add_argument("--json", action="store_true", help="print the answer as JSON")
+    root.add_argument(
+        "--socket", default=os.environ.get(SOCKET_VARIABLE, SOCKET), help=f"default: ${SOCKET_VARIABLE} or {SOCKET}"
+    )
+    # Also after the command; its default must not overwrite what stood before it.
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    commands = root.add_subparsers(dest="op", required=True, metavar="COMMAND")
+    for name, text in {
+        "status": "is the controller complete?",
+        "nodes": "connected nodes",
+        "services": "registered services and their instances",
+        "delayed": "services with queued packets",
+        "switches": "the switch fabric",
+    }.items():
+        commands.add_parser(name, help=text, parents=[common])
+    rules = commands.add_parser("rules", help="the service table of a node", parents=[common])
+    rules.add_argument("node", metavar="NODE")
+    for name, text in {"add": "add a rule by hand", "change": "put another rule in place of one"}.items():
+        _rule_arguments(commands.add_parser(name, help=text, parents=[common]), common)
+    for name, text in {
+        "remove": "remove a hand-made rule",
+        "release": "resolve the queued packets of a service anew",
+        "drop": "free the queued packets of a service",
+    }.items():
+        _node_and_service(commands.add_parser(name, help=text, parents=[common]))
+    policy = commands.add_parser("policy", help="show or set how SYNs are spread", parents=[common])
+    policy.add_argument("service", metavar="SERVICE")
+    policy.add_argument("policy", nargs="?", metavar="POLICY", help=", ".join(SELECTORS))
+    policy.add_argument("weights", nargs="*", metavar="NODE=WEIGHT")
+    return root
+
+
+def _node_and_service(command: argparse.ArgumentParser) -> None:
+    command.add_argument("node", metavar="NODE", help="name or address of the node")
+    command.add_argument("service", metavar="SERVICE", help="name, name:port, hex/bits, decimal or default")
+
+
+def _rule_arguments(command: argparse.ArgumentParser, common: argparse.ArgumentParser) -> None:
+    _node_and_service(command)
+    actions = command.add_subparsers(dest="action", required=True, metavar="ACTION")
+    forward = actions.add_parser("forward", help="send first packets on", parents=[common])
+    forward.add_argument("targets", nargs="+", metavar="ADDRESS[*WEIGHT][@PRIORITY]", help="address or name of a node")
+    forward.add_argument("--selector", choices=SELECTORS, default=SELECTORS[0])
+    demux = actions.add_parser("demux", help="deliver to a local listener", parents=[common])
+    demux.add_argument("port", type=int, metavar="PORT")
+    demux.add_argument("--protocol", choices=sorted(PROTOCOLS), default="tcp")
+    actions.add_parser("delay", help="queue first packets and tell the controller", parents=[common])
+    actions.add_parser("drop", help="discard first packets", parents=[common])
+
+
+def request_of(options: argparse.Namespace, usage_error: Callable[[str], Any]) -> dict[str, Any]:
+    """The request that these arguments mean."""
+    request = {
+        key: value for key, value in vars(options).items() if key not in ("json", "socket") and value is not None
+    }
+    if options.op == "policy":
+        weights = {}
+        for text in request.pop("weights", []):
+            node, _, weight = text.partition("=")
+            if not node or not weight.isdigit():
+                usage_error(f"policy: {text!r} is not NODE=WEIGHT")
+            weights[node] = int(weight)
+        if weights:
+            request["weights"] = weights
+    return request
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Columns aligned, two spaces apart, no trailing blanks."""
+    lines = [list(header), *([str(cell) for cell in row] for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )
+
+
+def _words(items: Iterable[Any]) -> str:
+    return " ".join(map(str, items)) or "-"
+
+
+def _nodes(answer: Mapping[str, Any]) -> str:
+    rows = [
+        (n["name"], n["role"], _words(n["addresses"]), _words(n["serves"]), n["services"], n["rules"], n["refused"])
+        for n in answer["nodes"]
+    ]
+    return table(("NODE", "ROLE", "ADDRESSES", "SERVES", "SERVICES", "RULES", "REFUSED"), rows)
+
+
+def _services(answer: Mapping[str, Any]) -> str:
+    rows = []
+    for service in answer["services"]:
+        head = (service["name"], service["policy"], _words(service["routers"]))
+        for item in service["instances"]:
+            load = "-" if item["load"] is None else f"{item['load']:g}"
+            rows.append((*head, item["node"], item["address"], item["weight"], load))
+            head = ("", "", "")
+    return table(("SERVICE", "POLICY", "ROUTERS", "INSTANCE", "ADDRESS", "WEIGHT", "LOAD"), rows)
+
+
+def _rules(answer: Mapping[str, Any]) -> str:
+    rows: list[Sequence[Any]] = []
+    for rule in answer["rules"]:
+        head = (rule["name"], rule["origin"], rule["selector"])
+        for target in rule["targets"]:
+            where = target.get("address") or target.get("port") or "-"
+            counters = (target.get("packets", 0), target.get("bytes", 0))
+            dropped = target.get("dropped_packets", 0)
+            note = f"refused: {rule['refused']}" if "refused" in rule else ""
+            numbers = (target.get("priority", 1), target.get("weight", 1), *counters, dropped)
+            rows.append((*head, target["action"].upper(), where, *numbers, note))
+            head = ("", "", "")
+    header = ("SERVICE", "ORIGIN", "SELECTOR", "ACTION", "TARGET", "PRIO", "WEIGHT", "PACKETS", "BYTES", "DROPPED", "")
+    return table(header, rows)
+
+
+def _delayed(answer: Mapping[str, Any]) -> str:
+    rows = [(item["node"], item["service"], item["rule"]) for item in answer["delayed"]]
+    return table(("NODE", "SERVICE", "BY RULE"), rows)
+
+
+def _switches(answer: Mapping[str, Any]) -> str:
+    rows = [
+        (s["datapath_id"], _words(f"{a}->{b}" for a, b in s["links"].items()), len(s["stations"]))
+        for s in answer["switches"]
+    ]
+    return table(("SWITCH", "LINKS", "STATIONS"), rows)
+
+
+def _status(answer: Mapping[str, Any]) -> str:
+    lines = [f"nodes     {_words(answer.get('nodes', []))}"]
+    if answer.get("relearning"):
+        waiting = _words(answer["waiting_for"])
+        lines.append(f"restart   keeps found rules: waits for {waiting}, {answer['grace_left']:.0f} s at most")
+    if "switches" in answer:
+        state = "ready" if answer["fabric_ready"] else "looking for links"
+        lines.append(f"switches  {len(answer['switches'])}, {state}")
+    return "\n".join(lines)
+
+
+def _policy(answer: Mapping[str, Any]) -> str:
+    return _words([answer["name"], answer["policy"], *(f"{n}={w}" for n, w in answer["weights"].items())])
+
+
+_TEXTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    "status": _status,
+    "nodes": _nodes,
+    "services": _services,
+    "rules": _rules,
+    "delayed": _delayed,
+    "switches": _switches,
+    "policy": _policy,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    command_line = parser()
+    options = command_line.parse_args(arguments)
+    request = request_of(options, command_line.error)
+    op = request.pop("op")
+    try:
+        with Client(options.socket, timeout=TIMEOUT) as client:
+            answer = client.request(op, **request)
+    except ControlError as error:
+        print(f"servicectl: {error}", file=sys.stderr)
+        return 1
+    if options.json:
+        print(json.dumps(answer, indent=1))
+    elif op in _TEXTS:
+        print(_TEXTS[op](answer))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

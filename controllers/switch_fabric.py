@@ -1,0 +1,242 @@
+"""The switch fabric app: a shim around `fabric`, which decides; here is only the OpenFlow 1.3 of it."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import random
+import time
+from typing import Any
+
+from controllers import fabric, framework
+from controllers.framework import hub, ofp_event, set_ev_cls
+from controllers.hand import EventHandRequest
+from serval_node.control.experimenter import is_serval_datapath
+
+LOG = logging.getLogger("controllers.fabric")
+
+TICK_SECONDS = 0.05
+COOKIE_BITS = 16
+_GROUP_BIT = "01:00:00:00:00:00"
+
+
+class EventTick(framework.EventBase):
+    """Time has passed."""
+
+
+class SwitchFabric(framework.App):
+    """All datapaths without the Serval tag, as one switched network."""
+
+    OFP_VERSIONS = [framework.OPENFLOW_13]  # noqa: RUF012 - the framework's own spelling
+    hand_operations = frozenset({"status", "switches"})
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fabric = fabric.Fabric()
+        self._datapaths: dict[int, Any] = {}
+        # Each connection of a switch has a cookie of its own; the start is random, so that flows of a controller
+        # that ran before can be told from ours.
+        self._cookies: dict[int, int] = {}
+        self._next_cookie = itertools.count(random.SystemRandom().getrandbits(COOKIE_BITS))
+
+    def start(self) -> Any:
+        thread = super().start()
+        hub.spawn(self._tick_loop)
+        return thread
+
+    def _tick_loop(self) -> None:
+        while self.is_active:
+            hub.sleep(TICK_SECONDS)
+            timer = self.fabric.next_timer()
+            if timer is not None and timer <= time.monotonic() and self.events.empty():
+                self.send_event(self.name, EventTick())
+
+    @set_ev_cls(EventTick)
+    def _on_tick(self, event: EventTick) -> None:
+        self._carry_out(self.fabric.handle_timer(time.monotonic()))
+
+    @set_ev_cls(ofp_event.EventOFPStateChange, [framework.MAIN, framework.DEAD])
+    def _on_state_change(self, event: Any) -> None:
+        datapath = event.datapath
+        if datapath.id is None or is_serval_datapath(datapath.id):
+            return
+        if event.state == framework.MAIN:
+            self._datapaths[datapath.id] = datapath
+            self._cookies[datapath.id] = next(self._next_cookie) % (1 << COOKIE_BITS)
+            datapath.send_msg(datapath.ofproto_parser.OFPPortDescStatsRequest(datapath, 0))
+        elif self._is_current(datapath):
+            del self._datapaths[datapath.id]
+            LOG.info("switch %016x is gone", datapath.id)
+            self._carry_out(self.fabric.switch_down(datapath.id, time.monotonic()))
+
+    @set_ev_cls(ofp_event.EventOFPPortDescStatsReply, framework.MAIN)
+    def _on_ports(self, event: Any) -> None:
+        message, datapath = event.msg, event.msg.datapath
+        if not self._is_current(datapath):
+            return
+        # OVS describes about a thousand ports in one message; a second part only adds ports to the first.
+        now = time.monotonic()
+        ports = {port.port_no: _mac(port.hw_addr) for port in message.body if _is_live(datapath, port)}
+        if getattr(datapath, "fabric_ports_known", False):
+            for number, mac in ports.items():
+                self._carry_out(self.fabric.port_up(datapath.id, number, mac, now))
+            return
+        datapath.fabric_ports_known = True
+        LOG.info("switch %016x has %d ports", datapath.id, len(ports))
+        self._carry_out(self.fabric.switch_up(datapath.id, ports, now))
+
+    @set_ev_cls(ofp_event.EventOFPPortStatus, framework.MAIN)
+    def _on_port_status(self, event: Any) -> None:
+        message, datapath = event.msg, event.msg.datapath
+        if not self._is_current(datapath):
+            return
+        port, now = message.desc, time.monotonic()
+        if message.reason != datapath.ofproto.OFPPR_DELETE and _is_live(datapath, port):
+            self._carry_out(self.fabric.port_up(datapath.id, port.port_no, _mac(port.hw_addr), now))
+        else:
+            self._carry_out(self.fabric.port_down(datapath.id, port.port_no, now))
+
+    @set_ev_cls(ofp_event.EventOFPPacketIn, framework.MAIN)
+    def _on_packet_in(self, event: Any) -> None:
+        message, datapath = event.msg, event.msg.datapath
+        if self._is_current(datapath):
+            port, frame = message.match["in_port"], bytes(message.data)
+            now = time.monotonic()
+            self._carry_out(self.fabric.packet_in(datapath.id, port, message.table_id, frame, now))
+
+    @set_ev_cls(ofp_event.EventOFPBarrierReply, framework.MAIN)
+    def _on_barrier(self, event: Any) -> None:
+        message, datapath = event.msg, event.msg.datapath
+        if self._is_current(datapath):
+            self._carry_out(self.fabric.barrier(datapath.id, message.xid, time.monotonic()))
+
+    @set_ev_cls(ofp_event.EventOFPErrorMsg, framework.MAIN)
+    def _on_error(self, event: Any) -> None:
+        message = event.msg
+        if message.datapath.id in self._datapaths:
+            LOG.warning("switch %016x answers with error %d/%d", message.datapath.id, message.type, message.code)
+
+    @set_ev_cls(EventHandRequest)
+    def _on_hand_request(self, event: EventHandRequest) -> None:
+        if event.request["op"] == "status":
+            event.answer({"ok": True, "fabric_ready": self.fabric.ready, "switches": self.fabric.switches})
+            return
+        links, stations = self.fabric.links, self.fabric.stations
+        switches = [
+            {
+                "datapath_id": f"{switch:016x}",
+                "links": {str(a[1]): f"{b[0]:016x}:{b[1]}" for a, b in sorted(links.items()) if a[0] == switch},
+                "stations": {mac.hex(":"): end[1] for mac, end in stations.items() if end[0] == switch},
+            }
+            for switch in self.fabric.switches
+        ]
+        event.answer({"ok": True, "switches": switches})
+
+    def _is_current(self, datapath: Any) -> bool:
+        """Whether this is the connection in use, and not one that its switch has given up."""
+        return self._datapaths.get(datapath.id) is datapath
+
+    def _carry_out(self, commands: list[fabric.Command]) -> None:
+        for command in commands:
+            datapath = self._datapaths.get(command.datapath_id)
+            if datapath is not None:
+                for message in self._messages(datapath, command):
+                    datapath.send_msg(message)
+
+    def _messages(self, datapath: Any, command: fabric.Command) -> list[Any]:
+        parser, ofproto = datapath.ofproto_parser, datapath.ofproto
+        cookie = self._cookies[datapath.id]
+        if isinstance(command, fabric.SetFlow):
+            return [
+                parser.OFPFlowMod(
+                    datapath,
+                    cookie=cookie,
+                    table_id=command.key.table,
+                    priority=command.key.priority,
+                    match=_match(parser, command.key.match),
+                    instructions=_instructions(parser, ofproto, command.actions),
+                )
+            ]
+        if isinstance(command, fabric.DeleteFlow):
+            return [
+                parser.OFPFlowMod(
+                    datapath,
+                    command=ofproto.OFPFC_DELETE_STRICT,
+                    table_id=command.key.table,
+                    priority=command.key.priority,
+                    match=_match(parser, command.key.match),
+                    out_port=ofproto.OFPP_ANY,
+                    out_group=ofproto.OFPG_ANY,
+                )
+            ]
+        if isinstance(command, fabric.DeleteOldFlows):
+            return [_delete_by_bit(datapath, bit, cookie) for bit in range(COOKIE_BITS)]
+        if isinstance(command, fabric.PacketOut):
+            actions = [parser.OFPActionOutput(port) for port in command.ports]
+            return [
+                parser.OFPPacketOut(
+                    datapath,
+                    buffer_id=ofproto.OFP_NO_BUFFER,
+                    in_port=ofproto.OFPP_CONTROLLER,
+                    actions=actions,
+                    data=command.frame,
+                )
+            ]
+        barrier = parser.OFPBarrierRequest(datapath)
+        barrier.set_xid(command.token)
+        return [barrier]
+
+
+def _delete_by_bit(datapath: Any, bit: int, cookie: int) -> Any:
+    """Deletes the flows whose cookie differs from ours in this bit: together, all flows with another cookie."""
+    ofproto = datapath.ofproto
+    return datapath.ofproto_parser.OFPFlowMod(
+        datapath,
+        cookie=~cookie & 1 << bit,
+        cookie_mask=1 << bit,
+        command=ofproto.OFPFC_DELETE,
+        table_id=ofproto.OFPTT_ALL,
+        out_port=ofproto.OFPP_ANY,
+        out_group=ofproto.OFPG_ANY,
+    )
+
+
+def _match(parser: Any, match: fabric.Match) -> Any:
+    fields: dict[str, Any] = {}
+    if match.in_port is not None:
+        fields["in_port"] = match.in_port
+    if match.source is not None:
+        fields["eth_src"] = match.source.hex(":")
+    if match.ethertype is not None:
+        fields["eth_type"] = match.ethertype
+    if isinstance(match.destination, bytes):
+        fields["eth_dst"] = match.destination.hex(":")
+    elif match.destination is not None:
+        fields["eth_dst"] = (_GROUP_BIT, _GROUP_BIT)
+    return parser.OFPMatch(**fields)
+
+
+def _instructions(parser: Any, ofproto: Any, actions: fabric.Actions) -> list[Any]:
+    outputs = [parser.OFPActionOutput(port) for port in actions.ports]
+    if actions.controller:
+        outputs.append(parser.OFPActionOutput(ofproto.OFPP_CONTROLLER, ofproto.OFPCML_NO_BUFFER))
+    instructions = []
+    if outputs:
+        instructions.append(parser.OFPInstructionActions(ofproto.OFPIT_APPLY_ACTIONS, outputs))
+    if actions.goto is not None:
+        instructions.append(parser.OFPInstructionGotoTable(actions.goto))
+    return instructions
+
+
+def _is_live(datapath: Any, port: Any) -> bool:
+    """A real port that is up (the switch's own one, for instance, has a reserved number)."""
+    ofproto = datapath.ofproto
+    return (
+        port.port_no <= ofproto.OFPP_MAX
+        and not port.state & ofproto.OFPPS_LINK_DOWN
+        and not port.config & ofproto.OFPPC_PORT_DOWN
+    )
+
+
+def _mac(text: str) -> bytes:
+    return bytes.fromhex(text.replace(":", ""))
