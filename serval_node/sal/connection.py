@@ -1,0 +1,101 @@
+"""The control side of one flow: version numbers, nonces, and the one reliable control packet in flight.
+
+SYN, RSYN and FIN take a version number each; acknowledgements none. Control is stop-and-wait with exponential
+back-off (protocol notes 2.1 to 2.4). Transport data has its own numbers and is none of this module's business.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from serval_node.wire.sal_header import NONCE_LENGTH, Control, ControlFlag
+from serval_node.wire.serial import serial_add, serial_leq, serial_lt
+
+INITIAL_TIMEOUT = 0.2
+MAX_TIMEOUT = 5.0
+MAX_RETRANSMITS = 15
+
+
+@dataclass(slots=True)
+class Pending:
+    """A control packet that is sent again until it is acknowledged."""
+
+    flags: ControlFlag
+    verno: int
+    tries: int
+    due: float
+
+
+class ControlState:
+    """Numbers and nonces of a flow."""
+
+    __slots__ = ("initial", "local_nonce", "peer_nonce", "pending", "rcv_nxt", "rtt", "snd_nxt", "snd_una")
+
+    def __init__(self, rng: random.Random) -> None:
+        self.initial = rng.getrandbits(32)
+        self.local_nonce = rng.getrandbits(8 * NONCE_LENGTH).to_bytes(NONCE_LENGTH, "big")
+        self.peer_nonce: bytes | None = None
+        self.snd_una = self.initial
+        self.snd_nxt = self.initial
+        self.rcv_nxt = 0
+        self.rtt: float | None = None
+        self.pending: Pending | None = None
+
+    def open(self) -> None:
+        """The SYN or SYN-ACK takes the first number."""
+        self.snd_nxt = serial_add(self.initial, 1)
+
+    def learn_peer(self, control: Control) -> None:
+        """From a SYN or SYN-ACK: the peer's number and nonce, which hold for the whole flow."""
+        self.rcv_nxt = serial_add(control.verno, 1)
+        self.peer_nonce = control.nonce
+
+    def make(self, flags: ControlFlag, verno: int | None = None, mark: int = 0) -> Control:
+        """A CONTROL extension of this flow; a SYN carries the first number, others the next."""
+        if verno is None:
+            verno = self.initial if flags & ControlFlag.SYN else self.snd_nxt
+        ackno = 0 if flags == ControlFlag.SYN else self.rcv_nxt
+        return Control(flags, verno, ackno, self.local_nonce, mark)
+
+    def begin(self, flags: ControlFlag, now: float) -> Control:
+        """Start a reliable control packet that takes a number (a FIN). One at a time: an unacknowledged earlier one
+        gives its flags to this one.
+        """
+        if self.pending is not None:
+            flags |= self.pending.flags
+        self.pending = Pending(flags, self.snd_nxt, 0, now + self.timeout(0))
+        self.snd_nxt = serial_add(self.snd_nxt, 1)
+        return self.make(flags, self.pending.verno)
+
+    def again(self, now: float) -> Control | None:
+        """The pending packet once more; None when it was tried often enough."""
+        pending = self.pending
+        if pending is None or pending.tries >= MAX_RETRANSMITS:
+            return None
+        pending.tries += 1
+        pending.due = now + self.timeout(pending.tries)
+        return self.make(pending.flags, pending.verno)
+
+    def timeout(self, tries: int) -> float:
+        """Seconds to wait for an acknowledgement."""
+        base = INITIAL_TIMEOUT if self.rtt is None else max(2 * self.rtt, 0.02)
+        return min(base * (1 << min(tries, 16)), MAX_TIMEOUT)
+
+    def acknowledge(self, ackno: int) -> ControlFlag | None:
+        """Take an acknowledgement; the flags of the pending packet if it was that one's, else None.
+
+        A number outside of what was sent acknowledges nothing.
+        """
+        if not (serial_leq(self.snd_una, ackno) and serial_leq(ackno, self.snd_nxt)):
+            return None
+        self.snd_una = ackno
+        pending = self.pending
+        if pending is None or not serial_lt(pending.verno, ackno):
+            return None
+        self.pending = None
+        return pending.flags
+
+    def is_stale(self, control: Control) -> bool:
+        """An older number than expected, in a packet that is not a mere acknowledgement."""
+        return control.flags != ControlFlag.ACK and serial_lt(control.verno, self.rcv_nxt)

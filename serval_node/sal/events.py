@@ -1,0 +1,176 @@
+"""What happened, for `serval trace`, the event log and the controller: plain values with the time of the host's clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from serval_node.sal.service_table import Action, Selector
+from serval_node.wire.ipv4 import Address
+from serval_node.wire.serviceid import Prefix, ServiceID
+
+
+class Refusal(str, Enum):
+    """Why the stack did not act on a well-formed packet; the values are the counters' names."""
+
+    NO_RULE = "no_rule"
+    DROP_RULE = "drop_rule"
+    NO_CONTROL = "no_control"
+    NO_SERVICE = "no_service"
+    UNKNOWN_FLOW = "unknown_flow"
+    WRONG_PEER_FLOW = "wrong_peer_flow"
+    WRONG_NONCE = "wrong_nonce"
+    WRONG_NUMBER = "wrong_number"
+    STALE_CONTROL = "stale_control"
+    UNEXPECTED_CONTROL = "unexpected_control"
+    DUPLICATE_SYN = "duplicate_syn"
+    OTHER_INSTANCE = "other_instance"
+    NOT_CONFIRMED = "not_confirmed"
+    HALF_OPEN_FULL = "half_open_full"
+    DELAY_FULL = "delay_full"
+    DELAY_EXPIRED = "delay_expired"
+    DELAY_DROPPED = "delay_dropped"
+    ROUTING_LOOP = "routing_loop"
+    SOURCE_FULL = "source_full"
+    TTL_EXCEEDED = "ttl_exceeded"
+    BROADCAST = "broadcast"
+    NO_ROUTE = "no_route"
+    UNKNOWN_VIRTUAL_ADDRESS = "unknown_virtual_address"
+    NO_SUCH_CONNECTION = "no_such_connection"
+    UNSUPPORTED_TRANSPORT = "unsupported_transport"
+    LISTENER_GONE = "listener_gone"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True, slots=True)
+class SynResolved:
+    """A local program's SYN met a rule here; ``target`` is the address that it goes to next."""
+
+    time: float
+    flow_id: int
+    service_id: ServiceID
+    prefix: Prefix
+    action: Action
+    selector: Selector
+    candidates: int
+    target: Address
+
+
+@dataclass(frozen=True, slots=True)
+class SynSent:
+    """SYN {source, flow; destination, flow -; service} (S38). ``retransmission`` counts from 0."""
+
+    time: float
+    flow_id: int
+    service_id: ServiceID
+    source: Address
+    destination: Address
+
+
+@dataclass(frozen=True, slots=True)
+class SynForwarded:
+    """This service router sent a SYN on: destination rewritten, source kept (S39)."""
+
+    time: float
+    client: Address
+    client_flow: int
+    service_id: ServiceID
+    prefix: Prefix
+    selector: Selector
+    candidates: int
+    received_at: Address
+    target: Address
+
+
+@dataclass(frozen=True, slots=True)
+class SynReceived:
+    """A SYN was given to a local listener (S40)."""
+
+    time: float
+    flow_id: int
+    client: Address
+    client_flow: int
+    service_id: ServiceID
+    prefix: Prefix
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class SynAckReceived:
+    """The client has its answer; ``path`` is the SOURCE list: client, routers, server. Empty: no router between."""
+
+    time: float
+    flow_id: int
+    peer_flow: int
+    peer: Address
+    path: tuple[Address, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FlowOpened:
+    """Both ends know each other; ``server`` says which side this host is."""
+
+    time: float
+    flow_id: int
+    peer_flow: int
+    service_id: ServiceID
+    server: bool
+    local_address: Address
+    peer_address: Address
+
+
+@dataclass(frozen=True, slots=True)
+class FlowClosed:
+    """A flow left the table: closed in order, reset, or given up; ``opened`` when it had been established."""
+
+    time: float
+    flow_id: int
+    service_id: ServiceID
+    server: bool
+    opened: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectFailed:
+    """A local program's connect() was refused at once, here or by a router or instance."""
+
+    time: float
+    flow_id: int
+    service_id: ServiceID
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DelayNotify:
+    """The first SYN for a service met a DELAY rule (S26): someone has to decide."""
+
+    time: float
+    service_id: ServiceID
+    prefix: Prefix
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A packet about a service was not served."""
+
+    time: float
+    reason: Refusal
+    service_id: ServiceID
+    client: Address
+
+
+Event = (
+    SynResolved
+    | SynSent
+    | SynForwarded
+    | SynReceived
+    | SynAckReceived
+    | FlowOpened
+    | FlowClosed
+    | ConnectFailed
+    | DelayNotify
+    | Refused
+)

@@ -1,0 +1,163 @@
+"""The flow table (slide 20): flows by the flowID that this host chose, the only key for packets from the network.
+
+FlowIDs are local to a host and random; none is given out again while its flow, its TIME_WAIT or its reservation
+lives (S11).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from serval_node.sal.connection import ControlState
+from serval_node.sal.service_table import Target
+from serval_node.sal.states import State
+from serval_node.wire.ipv4 import Address
+from serval_node.wire.serviceid import ServiceID
+
+Endpoint = tuple[Address, int]
+
+# (client address, client flowID, client nonce): what makes two SYNs the same request.
+RequestKey = tuple[Address, int, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardingState:
+    """Everything that moving the packets of an established flow needs; a migration replaces it as a whole.
+
+    local_flow, peer_flow        flowIDs, chosen by this host and by the peer
+    protocol                     of the transport, 6 for TCP
+    local_address, peer_address  of the outer IP header
+    kernel_local, kernel_peer    (address, port) of both ends as the kernel sees them on sal0
+    """
+
+    local_flow: int
+    peer_flow: int
+    protocol: int
+    local_address: Address
+    peer_address: Address
+    kernel_local: Endpoint
+    kernel_peer: Endpoint
+
+
+class Flow:
+    """One flow of this host: half-open, established or in TIME_WAIT."""
+
+    __slots__ = (
+        "control", "created", "fast", "fin_acked", "fin_end", "initial_ack", "initial_seq", "kernel_local",
+        "kernel_peer", "local_address", "local_flow", "mss", "peer_address", "peer_flow", "protocol", "request_key",
+        "resetting", "server", "service_id", "sources", "state", "syn_window", "target", "third_ack", "third_ack_due",
+        "unconfirmed",
+    )  # fmt: skip
+
+    def __init__(
+        self, local_flow: int, protocol: int, server: bool, service_id: ServiceID, control: ControlState, now: float
+    ) -> None:
+        self.local_flow = local_flow
+        self.peer_flow = 0
+        self.protocol = protocol
+        self.server = server
+        self.service_id = service_id
+        self.control = control
+        self.created = now
+        self.state = State.INIT
+        self.local_address: Address = b""
+        self.peer_address: Address | None = None
+        self.kernel_local: Endpoint = (b"", 0)
+        self.kernel_peer: Endpoint = (b"", 0)
+        self.request_key: RequestKey | None = None
+        # The target of the first SYN: a retransmitted one goes there again while it is in the rule (S43).
+        self.target: Target | None = None
+        self.sources: tuple[Address, ...] = ()
+        # TCP numbers: our kernel's and the peer's initial sequence number, the end of our kernel's FIN.
+        self.initial_seq = 0
+        self.initial_ack = 0
+        self.syn_window = 0
+        self.fin_end: int | None = None
+        self.fin_acked = False
+        # The TCP part of the third ACK, kept until the peer is heard; due while the kernel has not sent it yet.
+        self.third_ack: bytes | None = None
+        self.third_ack_due = False
+        self.unconfirmed = False
+        self.resetting = False
+        self.fast = False
+
+    @property
+    def kernel_key(self) -> tuple[Endpoint, Endpoint]:
+        return self.kernel_local, self.kernel_peer
+
+    def forwarding_state(self) -> ForwardingState:
+        """The flow's value for the data path; only for a flow that has a peer."""
+        assert self.peer_address is not None
+        return ForwardingState(
+            self.local_flow,
+            self.peer_flow,
+            self.protocol,
+            self.local_address,
+            self.peer_address,
+            self.kernel_local,
+            self.kernel_peer,
+        )
+
+
+class FlowTable:
+    """Flows by local flowID, by their kernel endpoints, and half-open ones of a server by their request."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+        self._flows: dict[int, Flow] = {}
+        self._by_kernel: dict[tuple[Endpoint, Endpoint], Flow] = {}
+        self._by_request: dict[RequestKey, Flow] = {}
+        self._reserved: set[int] = set()
+
+    def new_flow_id(self) -> int:
+        """A random non-zero flowID that nothing of this host uses."""
+        while True:
+            flow_id = self._rng.getrandbits(32)
+            if flow_id and flow_id not in self._flows and flow_id not in self._reserved:
+                return flow_id
+
+    def reserve(self) -> int:
+        """A flowID for a socket that has no connection yet (S37)."""
+        flow_id = self.new_flow_id()
+        self._reserved.add(flow_id)
+        return flow_id
+
+    def release(self, flow_id: int) -> bool:
+        """Give a reserved flowID back; False when it is not (or no longer) reserved."""
+        if flow_id not in self._reserved:
+            return False
+        self._reserved.remove(flow_id)
+        return True
+
+    def reserved(self) -> tuple[int, ...]:
+        return tuple(self._reserved)
+
+    def add(self, flow: Flow) -> None:
+        self._flows[flow.local_flow] = flow
+        self._by_kernel[flow.kernel_key] = flow
+        if flow.request_key is not None:
+            self._by_request[flow.request_key] = flow
+
+    def remove(self, flow: Flow) -> None:
+        self._flows.pop(flow.local_flow, None)
+        if self._by_kernel.get(flow.kernel_key) is flow:
+            del self._by_kernel[flow.kernel_key]
+        if flow.request_key is not None and self._by_request.get(flow.request_key) is flow:
+            del self._by_request[flow.request_key]
+
+    def get(self, local_flow: int) -> Flow | None:
+        return self._flows.get(local_flow)
+
+    def by_kernel(self, kernel_local: Endpoint, kernel_peer: Endpoint) -> Flow | None:
+        return self._by_kernel.get((kernel_local, kernel_peer))
+
+    def by_request(self, key: RequestKey) -> Flow | None:
+        return self._by_request.get(key)
+
+    def __iter__(self) -> Iterator[Flow]:
+        return iter(self._flows.values())
+
+    def __len__(self) -> int:
+        return len(self._flows)
