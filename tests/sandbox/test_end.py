@@ -146,4 +146,8 @@ def test_kill_outer_at_any_moment_of_the_start() -> None:
         time.sleep(step * 0.006)
         process.kill()
         process.wait()
-    eventually(lambda: not processes_with(token), within=5, what="no process is left")
+    try:
+        eventually(lambda: not processes_with(token), within=5, what="no process is left")
+    finally:
+        for pid in processes_with(token):
+            os.kill(pid, signal.SIGKILL)
