@@ -1,4 +1,4 @@
-"""What happened, for `serval trace`, the event log and the controller: plain values with the time of the host's clock."""
+"""What happened, for `serval trace`, the event log and the controller: plain values with the host's time."""
 
 from __future__ import annotations
 

@@ -45,10 +45,10 @@ class Flow:
     """One flow of this host: half-open, established or in TIME_WAIT."""
 
     __slots__ = (
-        "control", "created", "fast", "fin_acked", "fin_end", "initial_ack", "initial_seq", "kernel_local",
-        "kernel_peer", "local_address", "local_flow", "mss", "peer_address", "peer_flow", "protocol", "request_key",
-        "resetting", "server", "service_id", "sources", "state", "syn_window", "target", "third_ack", "third_ack_due",
-        "unconfirmed",
+        "attempts", "control", "created", "fast", "fin_acked", "fin_end", "initial_ack", "initial_seq",
+        "kernel_local", "kernel_peer", "local_address", "local_flow", "peer_address", "peer_flow", "protocol",
+        "request_key", "resetting", "server", "service_id", "sources", "state", "syn_window", "target", "third_ack",
+        "third_ack_due", "unconfirmed",
     )  # fmt: skip
 
     def __init__(
@@ -74,6 +74,8 @@ class Flow:
         self.initial_seq = 0
         self.initial_ack = 0
         self.syn_window = 0
+        # How often the current step was tried: SYNs, third ACKs, probes of a reset.
+        self.attempts = 0
         self.fin_end: int | None = None
         self.fin_acked = False
         # The TCP part of the third ACK, kept until the peer is heard; due while the kernel has not sent it yet.

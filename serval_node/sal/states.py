@@ -69,9 +69,7 @@ TRANSITIONS: dict[tuple[State, Happening], State] = {
     **{(state, _H.EXPIRED): _S.CLOSED for state in (_S.REQUEST, _S.RESPOND)},
 }
 
-ESTABLISHED = frozenset(
-    (_S.CONNECTED, _S.FINWAIT1, _S.FINWAIT2, _S.TIMEWAIT, _S.CLOSEWAIT, _S.LASTACK, _S.CLOSING)
-)
+ESTABLISHED = frozenset((_S.CONNECTED, _S.FINWAIT1, _S.FINWAIT2, _S.TIMEWAIT, _S.CLOSEWAIT, _S.LASTACK, _S.CLOSING))
 
 
 def advance(state: State, happening: Happening) -> State | None:

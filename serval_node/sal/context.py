@@ -1,0 +1,167 @@
+"""What the parts of the stack share: tables, counters, timers, and the way in which they send and deliver."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import random
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from serval_node.sal.delay_queue import LIMIT, DelayQueue
+from serval_node.sal.events import Event, FlowClosed, Refusal, Refused
+from serval_node.sal.flow_table import Endpoint, Flow, FlowTable
+from serval_node.sal.outputs import Deliver, InstallPath, Output, RemovePath, Send
+from serval_node.sal.service_table import ServiceTable
+from serval_node.sal.states import ESTABLISHED, State
+from serval_node.sal.virtual_peers import VirtualPeers
+from serval_node.wire.ipv4 import DEFAULT_TTL, Address, build_ipv4
+from serval_node.wire.sal_header import Control, Extension, SalPacket, bare_header, encode
+from serval_node.wire.serviceid import ServiceID
+from serval_node.wire.transport import to_kernel, to_wire
+
+LOOPBACK = bytes((127, 0, 0, 1))
+
+
+@dataclass(frozen=True, slots=True)
+class StackConfig:
+    """Knobs; times in seconds.
+
+    forwarding         be a service router: send on what FORWARD rules say
+    sal0_address       this host's own address on sal0
+    half_open_limit    SYNs without third ACK that are kept; beyond it the oldest gives way
+    half_open_timeout  how long one of them is kept
+    time_wait          how long a flowID stays taken after an orderly close
+    request_timeout    how long after its last SYN an unanswered connect() is kept
+    delay_limit, delay_timeout  packets that wait under DELAY, and for how long
+    """
+
+    forwarding: bool = False
+    sal0_address: Address = bytes((198, 18, 0, 1))
+    half_open_limit: int = 1024
+    half_open_timeout: float = 30.0
+    time_wait: float = 60.0
+    request_timeout: float = 70.0
+    delay_limit: int = LIMIT
+    delay_timeout: float = 60.0
+
+
+class Environment(Protocol):
+    """What the stack asks about its host."""
+
+    def source_address(self, destination: Address) -> Address | None:
+        """The own address towards a destination; None without a route."""
+
+    def is_local(self, address: Address) -> bool:
+        """Whether a unicast address is this host's."""
+
+    def service_for(self, address: Address, port: int) -> ServiceID | None:
+        """The service behind a virtual address and kernel port."""
+
+
+class Context:
+    """The state of one stack."""
+
+    def __init__(self, config: StackConfig, environment: Environment, rng: random.Random) -> None:
+        self.config = config
+        self.environment = environment
+        self.rng = rng
+        self.service_table = ServiceTable()
+        self.flows = FlowTable(rng)
+        self.half_open: dict[int, Flow] = {}
+        self.delay_queue = DelayQueue(config.delay_limit)
+        self.peers = VirtualPeers()
+        self.counters: Counter[str] = Counter()
+        self.outputs: list[Output] = []
+        self.events: list[Event] = []
+        self._timers: list[tuple[float, int, Callable[[Flow, float], None], Flow]] = []
+        self._order = itertools.count()
+
+    # -- counting
+
+    def refuse(
+        self, reason: Refusal, now: float, service_id: ServiceID | None = None, client: Address | None = None
+    ) -> None:
+        """Count a packet that is not served; about a service it is an event too."""
+        self.counters[reason.value] += 1
+        if service_id is not None and client is not None:
+            self.events.append(Refused(now, reason, service_id, client))
+
+    # -- timers
+
+    def at(self, when: float, action: Callable[[Flow, float], None], flow: Flow) -> None:
+        """Call ``action(flow, now)`` at ``when`` unless the flow has gone; the action checks whether it is due."""
+        heapq.heappush(self._timers, (when, next(self._order), action, flow))
+
+    def next_timer(self) -> float | None:
+        timers = self._timers
+        while timers and self.flows.get(timers[0][3].local_flow) is not timers[0][3]:
+            heapq.heappop(timers)
+        return timers[0][0] if timers else None
+
+    def run_timers(self, now: float) -> None:
+        while (when := self.next_timer()) is not None and when <= now:
+            _, _, action, flow = heapq.heappop(self._timers)
+            action(flow, now)
+
+    # -- sending to the network
+
+    def send(
+        self, flow: Flow, extensions: tuple[Extension, ...], segment: bytes, destination: Address | None = None
+    ) -> None:
+        """A packet of a flow to its peer (or to ``destination``) with the segment's ports and checksum made right."""
+        destination = destination or flow.peer_address
+        assert destination is not None
+        if segment:
+            segment = to_wire(segment, flow.protocol, flow.local_address, destination)
+        if extensions:
+            data = encode(SalPacket(flow.local_flow, flow.peer_flow, flow.protocol, extensions, segment))
+        else:
+            data = bare_header(flow.local_flow, flow.peer_flow, flow.protocol) + segment
+        self.outputs.append(Send(flow.local_address, destination, DEFAULT_TTL, data))
+
+    def answer(
+        self, source: Address, destination: Address, flows: tuple[int, int], protocol: int, control: Control
+    ) -> None:
+        """A control packet that belongs to no flow of ours, such as a router's RST."""
+        data = encode(SalPacket(flows[0], flows[1], protocol, (control,), b""))
+        self.outputs.append(Send(source, destination, DEFAULT_TTL, data))
+
+    # -- delivering to the kernel
+
+    def deliver(self, flow: Flow, segment: bytes) -> None:
+        """A segment from the flow's peer, as the kernel's virtual peer would have sent it."""
+        self.deliver_segment(flow.kernel_local, flow.kernel_peer, flow.protocol, segment)
+
+    def deliver_segment(self, local: Endpoint, peer: Endpoint, protocol: int, segment: bytes) -> None:
+        segment = to_kernel(segment, protocol, peer[0], local[0], peer[1], local[1])
+        self.outputs.append(Deliver(build_ipv4(peer[0], local[0], protocol, segment)))
+
+    # -- flows
+
+    def install(self, flow: Flow) -> None:
+        """Hand an established flow's packets to the data path, unless the stack still has to see them."""
+        closing = flow.fin_end is not None and not flow.fin_acked
+        if flow.fast or closing or flow.resetting or flow.unconfirmed or flow.state is State.TIMEWAIT:
+            return
+        flow.fast = True
+        self.outputs.append(InstallPath(flow.forwarding_state()))
+
+    def uninstall(self, flow: Flow) -> None:
+        """Take the flow's packets back to the stack."""
+        if flow.fast:
+            flow.fast = False
+            self.outputs.append(RemovePath(flow.local_flow))
+
+    def forget(self, flow: Flow, reason: str, now: float) -> None:
+        """Remove a flow from everything."""
+        if self.flows.get(flow.local_flow) is not flow:
+            return
+        self.uninstall(flow)
+        opened = flow.state in ESTABLISHED
+        flow.state = State.CLOSED
+        self.flows.remove(flow)
+        self.half_open.pop(flow.local_flow, None)
+        self.events.append(FlowClosed(now, flow.local_flow, flow.service_id, flow.server, opened, reason))

@@ -1,0 +1,66 @@
+"""A service router's work on a first packet (slide 34; protocol notes 4.1): destination rewritten, source kept.
+
+The router notes itself in the SOURCE extension, so that the server knows the client's address and a loop ends; it
+keeps no state but the choice for a retransmission.
+"""
+
+from __future__ import annotations
+
+from serval_node.sal.context import Context
+from serval_node.sal.events import Refusal, SynForwarded
+from serval_node.sal.outputs import Send
+from serval_node.sal.resolution import Verdict
+from serval_node.wire.ipv4 import Ipv4Header
+from serval_node.wire.sal_header import MAX_SOURCES, Control, ControlFlag, SalPacket, Source, encode
+from serval_node.wire.serial import serial_add
+from serval_node.wire.serviceid import ServiceID
+from serval_node.wire.transport import recompute_checksum
+
+
+def forward(
+    context: Context, header: Ipv4Header, packet: SalPacket, service_id: ServiceID, verdict: Verdict, now: float
+) -> bool:
+    """Send a packet on to the verdict's target, or count why not. The transport checksum has been verified."""
+    target = verdict.slot.target.address
+    assert target is not None
+    client = packet.source[0] if packet.source else header.source
+    own = header.destination
+    sources = (*packet.source, own) if packet.source else (header.source, own)
+    refusal = None
+    if own in packet.source:
+        refusal = Refusal.ROUTING_LOOP
+    elif len(sources) > MAX_SOURCES:
+        refusal = Refusal.SOURCE_FULL
+    elif header.ttl <= 1:
+        refusal = Refusal.TTL_EXCEEDED
+    if refusal is not None:
+        context.refuse(refusal, now, service_id, client)
+        return False
+    kept = tuple(extension for extension in packet.extensions if not isinstance(extension, Source))
+    payload = packet.payload
+    if payload:
+        payload = recompute_checksum(payload, packet.protocol, header.source, target)
+    rewritten = SalPacket(packet.src_flow, packet.dst_flow, packet.protocol, (*kept, Source(sources)), payload)
+    context.outputs.append(Send(header.source, target, header.ttl - 1, encode(rewritten)))
+    entry = verdict.entry
+    context.events.append(
+        SynForwarded(
+            now,
+            client,
+            packet.src_flow,
+            service_id,
+            entry.prefix,
+            entry.selector,
+            len(entry.selectable),
+            own,
+            target,
+        )
+    )
+    return True
+
+
+def refuse_unknown(context: Context, header: Ipv4Header, packet: SalPacket, control: Control) -> None:
+    """RST|ACK with the SYN's own nonce, so that a client who asks for nothing that exists learns it at once (S29)."""
+    client = packet.source[0] if packet.source else header.source
+    reset = Control(ControlFlag.RST | ControlFlag.ACK, 0, serial_add(control.verno, 1), control.nonce)
+    context.answer(header.destination, client, (0, packet.src_flow), packet.protocol, reset)

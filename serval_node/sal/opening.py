@@ -1,0 +1,297 @@
+"""Opening a connection: the kernel's TCP handshake inside the SAL handshake (slides 32 to 37; protocol notes 2.3)."""
+
+from __future__ import annotations
+
+from serval_node.sal.connection import ControlState
+from serval_node.sal.context import LOOPBACK, Context
+from serval_node.sal.events import (
+    ConnectFailed,
+    FlowOpened,
+    Refusal,
+    SynAckReceived,
+    SynReceived,
+    SynResolved,
+    SynSent,
+)
+from serval_node.sal.flow_table import Endpoint, Flow, RequestKey
+from serval_node.sal.resolution import Verdict
+from serval_node.sal.service_table import Action
+from serval_node.sal.states import Happening, State, advance
+from serval_node.wire.ipv4 import PROTOCOL_TCP, Ipv4Header
+from serval_node.wire.sal_header import MARK, Control, ControlFlag, SalPacket, Service, Source
+from serval_node.wire.serial import serial_add
+from serval_node.wire.serviceid import ServiceID
+from serval_node.wire.transport import ACK, RST, SYN, TcpHeader, build_tcp, set_flags, strip_timestamps
+
+_SYN, _ACK, _RST = ControlFlag.SYN, ControlFlag.ACK, ControlFlag.RST
+THIRD_ACK_SECONDS = 0.1
+THIRD_ACK_TRIES = 9
+
+
+class Client:
+    """The side that connects."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        # Sockets of serval_node.socket that told their flowID and service before their SYN, by local port.
+        self.prepared: dict[int, tuple[int, ServiceID]] = {}
+
+    def service(self, local_port: int) -> ServiceID | None:
+        """The service that a socket of this local port said it wants."""
+        prepared = self.prepared.get(local_port)
+        return None if prepared is None else prepared[1]
+
+    def begin(self, local: Endpoint, peer: Endpoint, service_id: ServiceID, now: float) -> Flow:
+        """A flow for a kernel socket's first SYN."""
+        context = self._context
+        prepared = self.prepared.pop(local[1], None)
+        if prepared is not None and context.flows.release(prepared[0]):
+            flow_id = prepared[0]
+        else:
+            flow_id = context.flows.new_flow_id()
+        flow = Flow(flow_id, PROTOCOL_TCP, False, service_id, ControlState(context.rng), now)
+        flow.kernel_local, flow.kernel_peer = local, peer
+        flow.control.open()
+        flow.state = State.REQUEST
+        context.flows.add(flow)
+        return flow
+
+    def send_syn(self, flow: Flow, segment: bytes, tcp: TcpHeader, verdict: Verdict, now: float) -> bool:
+        """The kernel's SYN, first or again, towards a FORWARD or DEMUX target. False when there is no route to it."""
+        context = self._context
+        entry, target = verdict.entry, verdict.slot.target
+        # A service of this very host is reached through its loopback interface, as in the original.
+        destination = LOOPBACK if target.action is Action.DEMUX else target.address
+        assert destination is not None
+        local = context.environment.source_address(destination)
+        if local is None:
+            return False
+        again = flow.target is not None
+        flow.target = target
+        flow.local_address, flow.peer_address = local, destination
+        flow.initial_seq = tcp.seq
+        # Karn: a round trip is only measured when one SYN was sent.
+        flow.created = now if not again else -1.0
+        context.events.append(
+            SynResolved(
+                now,
+                flow.local_flow,
+                flow.service_id,
+                entry.prefix,
+                target.action,
+                entry.selector,
+                len(entry.selectable),
+                destination,
+            )
+        )
+        control = flow.control.make(_SYN, mark=MARK)
+        context.send(flow, (control, Service(flow.service_id)), strip_timestamps(segment))
+        context.events.append(SynSent(now, flow.local_flow, flow.service_id, local, destination))
+        context.at(now + context.config.request_timeout, self._give_up, flow)
+        flow.attempts += 1
+        return True
+
+    def _give_up(self, flow: Flow, now: float) -> None:
+        # Each SYN sets its own timer; the last one counts.
+        flow.attempts -= 1
+        if flow.state is State.REQUEST and flow.attempts == 0:
+            self._context.forget(flow, "no answer", now)
+
+    def receive_syn_ack(
+        self, flow: Flow, header: Ipv4Header, packet: SalPacket, control: Control, tcp: TcpHeader | None, now: float
+    ) -> None:
+        """The answer to our SYN, a repeat of it, or another instance's."""
+        context = self._context
+        if flow.server:
+            context.refuse(Refusal.UNEXPECTED_CONTROL, now)
+            return
+        if control.ackno != serial_add(flow.control.initial, 1):
+            context.refuse(Refusal.WRONG_NUMBER, now)
+            return
+        if flow.state is State.REQUEST:
+            self._accept(flow, header, packet, control, tcp, now)
+        elif control.nonce == flow.control.peer_nonce and packet.src_flow == flow.peer_flow:
+            self.send_third_ack(flow)
+        else:
+            context.refuse(Refusal.OTHER_INSTANCE, now)
+            # Our nonce shows the loser that it is we who do not want it (S44).
+            reset = flow.control.make(_RST | _ACK)
+            reset = Control(reset.flags, reset.verno, serial_add(control.verno, 1), reset.nonce)
+            flows = flow.local_flow, packet.src_flow
+            context.answer(header.destination, header.source, flows, flow.protocol, reset)
+
+    def _accept(
+        self, flow: Flow, header: Ipv4Header, packet: SalPacket, control: Control, tcp: TcpHeader | None, now: float
+    ) -> None:
+        context = self._context
+        if tcp is None or tcp.flags & (SYN | ACK) != SYN | ACK or tcp.ack != serial_add(flow.initial_seq, 1):
+            context.refuse(Refusal.WRONG_NUMBER, now)
+            return
+        flow.control.learn_peer(control)
+        flow.control.acknowledge(control.ackno)
+        if flow.created > 0:
+            flow.control.rtt = now - flow.created
+        flow.peer_flow = packet.src_flow
+        flow.peer_address = packet.source[-1] if packet.source else header.source
+        flow.local_address = header.destination
+        flow.initial_ack = tcp.seq
+        flow.state = advance(flow.state, Happening.SYN_ACK) or flow.state
+        flow.third_ack_due = flow.unconfirmed = True
+        context.events.append(SynAckReceived(now, flow.local_flow, flow.peer_flow, flow.peer_address, packet.source))
+        context.deliver(flow, packet.payload)
+
+    def complete(self, flow: Flow, segment: bytes, tcp: TcpHeader, now: float) -> None:
+        """The kernel's first segment after the SYN-ACK: its ACK becomes the third ACK, without data."""
+        flow.third_ack_due = False
+        flow.third_ack = set_flags(segment[: tcp.header_length], ACK)
+        self.send_third_ack(flow)
+        context = self._context
+        context.at(now + THIRD_ACK_SECONDS, self._repeat, flow)
+        flow.attempts = 0
+        assert flow.peer_address is not None
+        context.events.append(
+            FlowOpened(
+                now, flow.local_flow, flow.peer_flow, flow.service_id, False, flow.local_address, flow.peer_address
+            )
+        )
+
+    def send_third_ack(self, flow: Flow) -> None:
+        """ACK with the serviceID, which is how an original server finds the request (protocol notes 2.3)."""
+        if flow.third_ack is None:
+            return
+        number = serial_add(flow.control.initial, 1)
+        control = Control(_ACK, number, flow.control.rcv_nxt, flow.control.local_nonce)
+        self._context.send(flow, (control, Service(flow.service_id)), flow.third_ack)
+
+    def _repeat(self, flow: Flow, now: float) -> None:
+        if not flow.unconfirmed or flow.attempts >= THIRD_ACK_TRIES:
+            return
+        flow.attempts += 1
+        self.send_third_ack(flow)
+        self._context.at(now + THIRD_ACK_SECONDS * (1 << flow.attempts), self._repeat, flow)
+
+    def refused(self, flow: Flow, now: float, reason: str) -> None:
+        """The request was answered by RST: so is the kernel's SYN, and connect() fails with ECONNREFUSED."""
+        context = self._context
+        reset = build_tcp(0, 0, 0, serial_add(flow.initial_seq, 1), RST | ACK)
+        context.deliver(flow, reset)
+        context.events.append(ConnectFailed(now, flow.local_flow, flow.service_id, reason))
+        context.forget(flow, reason, now)
+
+
+class Server:
+    """The side that listens."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def receive_syn(
+        self,
+        header: Ipv4Header,
+        packet: SalPacket,
+        control: Control,
+        service_id: ServiceID,
+        verdict: Verdict,
+        tcp: TcpHeader,
+        now: float,
+    ) -> None:
+        """A SYN that a DEMUX rule gives to a local listener."""
+        context = self._context
+        client = packet.source[0] if packet.source else header.source
+        flow = self._new_flow((client, packet.src_flow, control.nonce), service_id, verdict, now)
+        if flow is None:
+            context.refuse(Refusal.HALF_OPEN_FULL, now, service_id, client)
+            return
+        flow.peer_flow = packet.src_flow
+        flow.peer_address = client
+        flow.local_address = header.destination
+        flow.sources = packet.source
+        flow.initial_ack = tcp.seq
+        flow.syn_window = tcp.window
+        flow.control.learn_peer(control)
+        context.events.append(
+            SynReceived(
+                now,
+                flow.local_flow,
+                client,
+                packet.src_flow,
+                service_id,
+                verdict.entry.prefix,
+                flow.kernel_local[1],
+            )
+        )
+        context.deliver(flow, strip_timestamps(packet.payload))
+
+    def _new_flow(self, key: RequestKey, service_id: ServiceID, verdict: Verdict, now: float) -> Flow | None:
+        context = self._context
+        target = verdict.slot.target
+        assert target.port is not None
+        local = target.listen_address or context.config.sal0_address, target.port
+        try:
+            peer = context.peers.endpoint(key[0], lambda end: context.flows.by_kernel(local, end) is not None)
+        except OverflowError:
+            peer = None
+        if peer is None:
+            return None
+        if len(context.half_open) >= context.config.half_open_limit:
+            oldest = next(iter(context.half_open.values()))
+            context.counters[Refusal.HALF_OPEN_FULL.value] += 1
+            self.abandon(oldest, "evicted", now)
+        flow = Flow(context.flows.new_flow_id(), PROTOCOL_TCP, True, service_id, ControlState(context.rng), now)
+        flow.state = State.RESPOND
+        flow.control.open()
+        flow.request_key = key
+        flow.target = target
+        flow.kernel_local, flow.kernel_peer = local, peer
+        context.flows.add(flow)
+        context.half_open[flow.local_flow] = flow
+        context.at(now + context.config.half_open_timeout, self._expire, flow)
+        return flow
+
+    def _expire(self, flow: Flow, now: float) -> None:
+        if flow.state is State.RESPOND:
+            self.abandon(flow, "no third ACK", now)
+
+    def abandon(self, flow: Flow, reason: str, now: float) -> None:
+        """End a half-open flow, in the kernel too."""
+        self._context.deliver(flow, build_tcp(0, 0, serial_add(flow.initial_ack, 1), 0, RST))
+        self._context.forget(flow, reason, now)
+
+    def send_syn_ack(self, flow: Flow, segment: bytes, tcp: TcpHeader) -> None:
+        """The kernel's SYN-ACK, first or again; it tells the client the path that its SYN took."""
+        flow.initial_seq = tcp.seq
+        control = flow.control.make(_SYN | _ACK, mark=MARK)
+        if flow.sources:
+            self._context.send(flow, (control, Source((*flow.sources, flow.local_address))), segment)
+        else:
+            self._context.send(flow, (control,), segment)
+
+    def receive_third_ack(
+        self, flow: Flow, header: Ipv4Header, packet: SalPacket, control: Control, now: float
+    ) -> None:
+        """The client's confirmation; numbers and nonce must be those of its SYN and our SYN-ACK."""
+        context = self._context
+        if control.nonce != flow.control.peer_nonce or packet.src_flow != flow.peer_flow:
+            context.refuse(Refusal.WRONG_NONCE, now)
+            return
+        right = control.verno == flow.control.rcv_nxt and control.ackno == serial_add(flow.control.initial, 1)
+        if not right or not control.flags & _ACK:
+            context.refuse(Refusal.WRONG_NUMBER, now)
+            return
+        segment = packet.payload
+        if not segment:
+            # An original client that is already connected says no more than this (protocol notes 2.3).
+            segment = build_tcp(
+                0, 0, serial_add(flow.initial_ack, 1), serial_add(flow.initial_seq, 1), ACK, window=flow.syn_window
+            )
+        flow.control.acknowledge(control.ackno)
+        flow.state = advance(flow.state, Happening.THIRD_ACK) or flow.state
+        flow.peer_address, flow.local_address = header.source, header.destination
+        context.half_open.pop(flow.local_flow, None)
+        context.events.append(
+            FlowOpened(
+                now, flow.local_flow, flow.peer_flow, flow.service_id, True, flow.local_address, flow.peer_address
+            )
+        )
+        context.deliver(flow, segment)
+        context.install(flow)

@@ -1,0 +1,174 @@
+"""An established flow: data on the slow path, close and reset (protocol notes 2.5 and 2.6)."""
+
+from __future__ import annotations
+
+from serval_node.sal.connection import ControlState
+from serval_node.sal.context import Context
+from serval_node.sal.events import Refusal
+from serval_node.sal.flow_table import Flow
+from serval_node.sal.states import Happening, State, advance
+from serval_node.wire.sal_header import Control, ControlFlag
+from serval_node.wire.serial import serial_add, serial_leq
+from serval_node.wire.transport import ACK, FIN, RST, TcpHeader, build_tcp, split
+
+_ACK, _RST, _FIN = ControlFlag.ACK, ControlFlag.RST, ControlFlag.FIN
+
+# Linux answers segments outside of its window at most every 0.5 s.
+_PROBE_SECONDS = 0.6
+_PROBES = 5
+
+
+class Transfer:
+    """Packets of flows that both ends know."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    # -- from the kernel
+
+    def from_kernel(self, flow: Flow, segment: bytes, tcp: TcpHeader, gso_size: int, now: float) -> None:
+        """A segment (or super-segment) without SYN from the local TCP."""
+        context = self._context
+        if flow.resetting:
+            self._finish_reset(flow, tcp, now)
+            return
+        if tcp.flags & RST:
+            self._abort(flow, segment, now)
+            return
+        if tcp.flags & FIN:
+            end = serial_add(tcp.seq, tcp.sequence_length(len(segment)))
+            if flow.fin_end != end:
+                flow.fin_end, flow.fin_acked = end, False
+            # The stack must see the acknowledgement of the FIN.
+            context.uninstall(flow)
+        pieces = split(segment, gso_size) if gso_size else [segment]
+        for piece in pieces:
+            context.send(flow, (), piece)
+
+    def _abort(self, flow: Flow, segment: bytes, now: float) -> None:
+        context = self._context
+        # The TCP RST has the exact sequence number that the peer's kernel wants; SAL's RST ends the flow.
+        context.send(flow, (), segment)
+        context.send(flow, (flow.control.make(_RST | _ACK),), b"")
+        context.forget(flow, "reset by this host", now)
+
+    # -- from the network
+
+    def from_network(self, flow: Flow, segment: bytes, tcp: TcpHeader, now: float) -> None:
+        """A data packet; its flowIDs and its checksum are right."""
+        context = self._context
+        if flow.resetting:
+            return
+        context.deliver(flow, segment)
+        self.heard(flow)
+        end = flow.fin_end
+        if end is not None and not flow.fin_acked and tcp.flags & ACK and serial_leq(end, tcp.ack):
+            flow.fin_acked = True
+            self._send_fin(flow, now)
+            context.install(flow)
+
+    def heard(self, flow: Flow) -> None:
+        """Something came from the peer: it has our third ACK, and the data path can take over."""
+        flow.unconfirmed = False
+        self._context.install(flow)
+
+    # -- control
+
+    def control(self, flow: Flow, control: Control, segment: bytes, now: float) -> None:
+        """CONTROL of an established flow, its nonce checked; RST is not among it."""
+        context = self._context
+        state = flow.control
+        if control.flags & _ACK or control.flags & _FIN:
+            acknowledged = state.acknowledge(control.ackno)
+            if acknowledged is not None and acknowledged & _FIN:
+                self._move(flow, Happening.FIN_ACKED, now)
+        if flow.state is State.CLOSED:
+            return
+        if control.flags & _FIN:
+            self._receive_fin(flow, state, control, now)
+        elif state.is_stale(control):
+            context.refuse(Refusal.STALE_CONTROL, now)
+            context.send(flow, (state.make(_ACK),), b"")
+        elif segment:
+            # A repeated third ACK: harmless for TCP, and it carries the peer's window.
+            context.deliver(flow, segment)
+        self.heard_control(flow)
+
+    def heard_control(self, flow: Flow) -> None:
+        if flow.state is not State.CLOSED:
+            self.heard(flow)
+
+    def _receive_fin(self, flow: Flow, state: ControlState, control: Control, now: float) -> None:
+        if state.is_stale(control):
+            self._context.send(flow, (state.make(_ACK),), b"")
+            return
+        state.rcv_nxt = serial_add(control.verno, 1)
+        self._context.send(flow, (state.make(_ACK),), b"")
+        self._move(flow, Happening.FIN_RECEIVED, now)
+
+    def _send_fin(self, flow: Flow, now: float) -> None:
+        self._context.send(flow, (flow.control.begin(_FIN, now),), b"")
+        self._move(flow, Happening.FIN_SENT, now)
+        self._arm(flow)
+
+    def _arm(self, flow: Flow) -> None:
+        if flow.control.pending is not None:
+            self._context.at(flow.control.pending.due, self._retransmit, flow)
+
+    def _retransmit(self, flow: Flow, now: float) -> None:
+        pending = flow.control.pending
+        if pending is None or pending.due > now:
+            return
+        control = flow.control.again(now)
+        if control is None:
+            self._context.forget(flow, "peer is gone", now)
+            return
+        self._context.send(flow, (control,), b"")
+        self._arm(flow)
+
+    def _move(self, flow: Flow, happening: Happening, now: float) -> None:
+        following = advance(flow.state, happening)
+        if following is None:
+            self._context.counters[Refusal.UNEXPECTED_CONTROL.value] += 1
+            return
+        if following is State.CLOSED:
+            self._context.forget(flow, "closed", now)
+            return
+        flow.state = following
+        if following is State.TIMEWAIT:
+            self._context.uninstall(flow)
+            self._context.at(now + self._context.config.time_wait, self._time_out, flow)
+
+    def _time_out(self, flow: Flow, now: float) -> None:
+        if flow.state is State.TIMEWAIT:
+            self._context.forget(flow, "closed", now)
+
+    # -- reset by the peer
+
+    def reset(self, flow: Flow, now: float) -> None:
+        """The peer's RST. TCP only believes a RST with exactly the next sequence number, which only the kernel knows:
+        an old segment makes it tell (RFC 9293, section 3.10.7.4).
+        """
+        if flow.resetting:
+            return
+        flow.resetting = True
+        flow.attempts = 0
+        self._context.uninstall(flow)
+        self._probe(flow, now)
+
+    def _probe(self, flow: Flow, now: float) -> None:
+        context = self._context
+        if flow.attempts >= _PROBES:
+            context.forget(flow, "reset by the peer", now)
+            return
+        flow.attempts += 1
+        context.deliver(flow, build_tcp(0, 0, flow.initial_ack, serial_add(flow.initial_seq, 1), ACK))
+        context.at(now + _PROBE_SECONDS, self._probe, flow)
+
+    def _finish_reset(self, flow: Flow, tcp: TcpHeader, now: float) -> None:
+        # A RST in answer means that the socket is gone already.
+        if not tcp.flags & RST:
+            if not tcp.flags & ACK:
+                return
+            self._context.deliver(flow, build_tcp(0, 0, tcp.ack, 0, RST))
+        self._context.forget(flow, "reset by the peer", now)
