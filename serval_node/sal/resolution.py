@@ -43,8 +43,9 @@ def resolve(
 ) -> Verdict | None:
     """The target for one packet of ``size`` bytes, counted; None when no rule matches.
 
-    ``key`` is asked for what the hash selector hashes, the client's address. ``sticky`` is the choice for an earlier copy of the packet: it holds while that target can still be chosen.
-    ``actions`` restricts the lookup to entries with such targets, and the choice to these.
+    ``key`` is asked for what the hash selector hashes: the client's address. ``sticky`` is the choice for an earlier
+    copy of the packet: it holds while that target can still be chosen. ``actions`` restricts the lookup to entries
+    with such targets, and the choice to these.
     """
     if actions is None:
         entry = table.lookup(service_id)
