@@ -70,7 +70,7 @@ class _Daemon:
     def ask(self, op: str, **fields: Any) -> dict[str, Any]:
         """One request. Raises OSError: refused (EINVAL, with the daemon's reason), or no daemon (ENOTCONN)."""
         with self._lock:
-            known = self._client is not None and self._pid == os.getpid()
+            known = self._usable()
             try:
                 try:
                     return self._connected().request(op, **fields)
@@ -84,10 +84,13 @@ class _Daemon:
                 raise OSError(errno.EINVAL, str(error)) from None
 
     def _connected(self) -> Client:
-        if self._client is None or self._pid != os.getpid():
+        if self._client is None or not self._usable():
             self._client = Client(_control_path())
             self._pid = os.getpid()
         return self._client
+
+    def _usable(self) -> bool:
+        return self._client is not None and self._pid == os.getpid() and self._client.path == _control_path()
 
 
 def _control_path() -> str:

@@ -19,6 +19,7 @@ from serval_node.daemon.listeners import POLL_SECONDS, Binding, Bindings, Change
 from serval_node.daemon.log import log
 from serval_node.daemon.loop import EventLoop, Timer
 from serval_node.daemon.names import HostNames
+from serval_node.daemon.rules import RuleBook
 from serval_node.io import sock_diag
 from serval_node.io.sock_diag import DestroyMonitor, TcpSocket
 from serval_node.sal.service_table import Action, ServiceTable, Target
@@ -49,8 +50,16 @@ class Advertiser:
         self._registered: dict[Prefix, Registration] = {}
         self._monitor = DestroyMonitor()
         self._poll: Timer | None = None
+        self._outside: RuleBook | None = None
+        self._outside_ended: Callable[[], None] = lambda: None
         loop.add_reader(self._monitor.fileno(), self._destroyed)
         self._restore()
+
+    def follow(self, rules: RuleBook, ended: Callable[[], None]) -> None:
+        """Let the DEMUX targets that others set live as long as their sockets too; `ended` is called when some
+        ended.
+        """
+        self._outside, self._outside_ended = rules, ended
 
     # -- what sockets there are
 
@@ -58,6 +67,9 @@ class Advertiser:
         """The listening TCP sockets of this host; ends the bindings of those that are gone."""
         found = sock_diag.listeners()
         self._apply(self._bindings.reconcile(found))
+        if self._outside is not None and self._outside.reconcile(sock.cookie for sock in found):
+            self._outside_ended()
+        self._arm()
         return found
 
     def names_of(self, sock: TcpSocket) -> list[str]:
@@ -102,11 +114,14 @@ class Advertiser:
 
     def _destroyed(self) -> None:
         sockets, lost = self._monitor.readable()
-        if lost or any(self._bindings.holds(sock.cookie) for sock in sockets):
+        if lost or any(self._follows(sock.cookie) for sock in sockets):
             self.listening()
 
+    def _follows(self, cookie: int) -> bool:
+        return self._bindings.holds(cookie) or (self._outside is not None and self._outside.holds(cookie))
+
     def _arm(self) -> None:
-        if not len(self._bindings):
+        if not len(self._bindings) and (self._outside is None or not self._outside.follows_sockets):
             if self._poll is not None:
                 self._poll.cancel()
                 self._poll = None
@@ -116,7 +131,6 @@ class Advertiser:
     def _expired(self) -> None:
         self._poll = None
         self.listening()
-        self._arm()
 
     def close(self) -> None:
         """Remove every rule and unregister every service; the file keeps what listens for the next daemon."""

@@ -10,6 +10,7 @@ import json
 import os
 import socket
 import stat
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -30,10 +31,12 @@ class RequestError(ValueError):
 
 
 class Connection:
-    """One client. `reserved` are the flowIDs that this client's sockets hold until they connect."""
+    """One client. `reserved` are the flowIDs that its sockets hold until they connect; `prepared`, by local port, those
+    of sockets that were about to."""
 
     def __init__(self, sock: socket.socket, server: ControlServer) -> None:
         self.reserved: set[int] = set()
+        self.prepared: dict[int, int] = {}
         self._socket = sock
         self._server = server
         self._input = bytearray()
@@ -137,6 +140,9 @@ class ControlServer:
             return {"ok": True, **self._handle(request, connection)}
         except (RequestError, ValueError) as error:  # ServiceNameError and RuleError are ValueErrors
             return {"ok": False, "error": str(error)}
+        except Exception:  # noqa: BLE001 - an error in our code must not take the host's connections with it
+            log(f"while serving {line[:200]!r}:\n{traceback.format_exc()}")
+            return {"ok": False, "error": "internal error; servald.log has the details"}
 
     def forget(self, connection: Connection) -> None:
         self._connections.discard(connection)

@@ -17,6 +17,7 @@ from serval_node.daemon.loop import EventLoop, Timer
 FIRST_RETRY_SECONDS = 0.1
 LAST_RETRY_SECONDS = 2.0
 CONNECT_LIMIT_SECONDS = 5.0
+RELAXED_SECONDS = 0.02
 _CHUNK = 1 << 16
 
 
@@ -45,6 +46,7 @@ class ControllerLink:
         self._output = bytearray()
         self._retry = FIRST_RETRY_SECONDS
         self._timer: Timer | None = None
+        self._relaxed: Timer | None = None
         self._connecting = False
         self._quiet = False
         self._connect()
@@ -57,6 +59,11 @@ class ControllerLink:
         """Queue a message; without a connection it is not kept, because the next NODE_STATE says it all."""
         if self._channel.send(message):
             self._flush()
+
+    def send_later(self, message: NodeMessage) -> None:
+        """As `send`, but together with what else comes within RELAXED_SECONDS."""
+        if self._channel.send(message) and self._relaxed is None:
+            self._relaxed = self._loop.call_later(RELAXED_SECONDS, self._flush)
 
     def send_state(self) -> None:
         """Tell the controller the whole state again."""
@@ -155,6 +162,9 @@ class ControllerLink:
                 return
 
     def _flush(self) -> None:
+        if self._relaxed is not None:
+            self._relaxed.cancel()
+            self._relaxed = None
         self._output += self._channel.take_output()
         if self._socket is None or self._connecting:
             return

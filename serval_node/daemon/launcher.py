@@ -304,8 +304,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     # OpenBLAS would start a thread per core at numpy's import.
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
-    from serval_node.daemon.servald import run_node
+    from serval_node.daemon.servald import import_everything, run_node
 
+    import_everything()
     try:
         Launcher(options.socket, run_node).serve(ready=lambda: _say("ready"))
     except (LauncherError, namespace.NamespaceError, OSError) as error:

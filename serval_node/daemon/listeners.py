@@ -21,7 +21,7 @@ from serval_node.daemon.virtual_addresses import SAL0_ADDRESS
 from serval_node.io.sock_diag import TcpSocket
 from serval_node.wire.serviceid import Prefix
 
-POLL_SECONDS = 0.1
+POLL_SECONDS = 0.2
 
 LOOPBACK_FIRST = 127
 _V4_MAPPED = bytes(10) + b"\xff\xff"

@@ -1,0 +1,224 @@
+"""The `serval` command: reads its arguments and hands over to the module of the subcommand."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from serval_node.cli import bind, connect, show, trace
+from serval_node.cli.errors import CommandError
+from serval_node.cli.output import print_json
+from serval_node.cli.run import run
+from serval_node.control.local import CONTROL_PATH, Client, ControlError
+
+_DESCRIPTION = """\
+Look at and use the Serval node of this host.
+
+A service is written as a name (web.example), a name with a port (web.example:8080), hexadecimal with an
+optional prefix length (0x12ab/24), or the original's decimal form (16390)."""
+
+_EXAMPLES = """\
+examples:
+  serval table                                           the service table: serviceID, action, sock/addr
+  serval connect web.example --count 8                   which instance answers each of 8 connects
+  echo hello | serval connect echo.example               a netcat by service name
+  serval run --service web.example -- python3 -m http.server 80
+  serval trace web.example                               one connect, step by step as on the slides"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit status is 0, or not 0 with one clear line on standard error."""
+    options = _parser().parse_args(arguments)
+    os.environ["SERVAL_CONTROL"] = options.control
+    try:
+        with Client(options.control) as client:
+            return _COMMANDS[options.command](client, options)
+    except CommandError as error:
+        print(f"serval: {error}", file=sys.stderr)
+        return error.status
+    except ControlError as error:
+        print(f"serval: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has gone; the interpreter must not try to flush what is left.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 141
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="serval", description=_DESCRIPTION, epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--control",
+        metavar="PATH",
+        default=os.environ.get("SERVAL_CONTROL", CONTROL_PATH),
+        help="the daemon's control socket (default $SERVAL_CONTROL, else %(default)s)",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    as_json = argparse.ArgumentParser(add_help=False)
+    as_json.add_argument("--json", action="store_true", help="print one JSON document")
+    _add_lists(commands, as_json)
+    _add_connect(commands, as_json)
+    _add_bind(commands)
+    _add_run(commands)
+    _add_trace(commands, as_json)
+    return parser
+
+
+def _add_lists(commands: argparse._SubParsersAction[argparse.ArgumentParser], as_json: argparse.ArgumentParser) -> None:
+    table = commands.add_parser("table", parents=[as_json], help="the service table: serviceID, action, sock/addr")
+    table.add_argument(
+        "service", nargs="?", help="only the rules that a SYN for this service could meet, longest first"
+    )
+    commands.add_parser("flows", parents=[as_json], help="the flow table: flowID, socket, state, addresses")
+    commands.add_parser(
+        "stat", parents=[as_json], help="the node: role, addresses, controller, counters, drops by reason"
+    )
+    commands.add_parser("names", parents=[as_json], help="virtual addresses that names have in this host")
+
+
+def _add_connect(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], as_json: argparse.ArgumentParser
+) -> None:
+    parser = commands.add_parser(
+        "connect",
+        parents=[as_json],
+        help="a small netcat by service name; --count tells which instances answer",
+        description="Connect to a service: standard input goes there, what it sends goes to standard output. "
+        "With --count, connect that often and print which instance answered.",
+    )
+    parser.add_argument("service")
+    parser.add_argument(
+        "--count", type=_positive, metavar="N", help="connect N times, print the instance, send nothing"
+    )
+    parser.add_argument("--interval", type=float, default=0.0, metavar="S", help="seconds between connects (default 0)")
+    parser.add_argument("--timeout", type=float, default=10.0, metavar="S", help="longest wait (default 10)")
+
+
+def _add_bind(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "bind",
+        help="give a name to a listening port, or serve the name",
+        description="With PORT: name the socket that listens on this kernel port now, for as long as it listens. "
+        "Without: serve the name here, echoing what comes.",
+    )
+    parser.add_argument("service")
+    parser.add_argument("port", nargs="?", type=_port, metavar="PORT", help="a kernel port on which something listens")
+    parser.add_argument("--answer", metavar="TEXT", help="without PORT: send TEXT to each client and close")
+    parser.add_argument(
+        "--remove", action="store_true", help="with PORT: take the name back; the port goes on listening"
+    )
+
+
+def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "run",
+        help="start an unmodified server as an instance of a service",
+        description="Start COMMAND and give the service's name to the ports on which it or its children listen: the "
+        "bare name with one port, whichever it is; (name, port) each with several. A rule lives exactly as long as the "
+        "listening socket.",
+    )
+    parser.add_argument("--service", required=True, metavar="NAME", help="the service's name, without a port")
+    parser.add_argument(
+        "--main", type=_port, metavar="PORT", help="of several ports, the one that connect(NAME) reaches"
+    )
+    parser.add_argument("words", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="the command and its arguments")
+
+
+def _add_trace(commands: argparse._SubParsersAction[argparse.ArgumentParser], as_json: argparse.ArgumentParser) -> None:
+    parser = commands.add_parser(
+        "trace",
+        parents=[as_json],
+        help="one connect as the slides tell it, each step timed",
+        description="Make one connect and print its steps: rule hit, SYN to the service router, the router's rewrite "
+        "to an instance, SYN-ACK from there, direct data. Steps of other nodes come from their own event logs.",
+    )
+    parser.add_argument("service")
+    parser.add_argument("--timeout", type=float, default=10.0, metavar="S", help="longest wait (default 10)")
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 on")
+    return int(text)
+
+
+def _port(text: str) -> int:
+    if not text.isdigit() or not 0 < int(text) < 65536:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port (1 to 65535)")
+    return int(text)
+
+
+def _table(client: Client, options: argparse.Namespace) -> int:
+    fields = {} if options.service is None else {"service": options.service}
+    entries = client.request("table", **fields)["entries"]
+    print_json(entries) if options.json else print(show.table_text(entries))
+    return 0
+
+
+def _flows(client: Client, options: argparse.Namespace) -> int:
+    flows = client.request("flows")["flows"]
+    print_json(flows) if options.json else print(show.flows_text(flows))
+    return 0
+
+
+def _stat(client: Client, options: argparse.Namespace) -> int:
+    answer = {"status": client.request("status"), "counters": client.request("stat")["counters"]}
+    print_json(answer) if options.json else print(show.stat_text(answer))
+    return 0
+
+
+def _names(client: Client, options: argparse.Namespace) -> int:
+    names = client.request("names")["names"]
+    print_json(names) if options.json else print(show.names_text(names))
+    return 0
+
+
+def _connect(client: Client, options: argparse.Namespace) -> int:
+    if options.count is None:
+        return connect.netcat(options.service, options.timeout)
+    return connect.repeat(
+        client, options.service, options.count, options.interval, options.timeout, as_json=options.json
+    )
+
+
+def _bind(client: Client, options: argparse.Namespace) -> int:
+    if options.port is None:
+        if options.remove:
+            raise CommandError("--remove needs PORT", 2)
+        return bind.serve(options.service, options.answer)
+    if options.remove:
+        return bind.unbind_port(client, options.service, options.port)
+    return bind.bind_port(client, options.service, options.port)
+
+
+def _run(client: Client, options: argparse.Namespace) -> int:
+    command = options.words[1:] if options.words[:1] == ["--"] else options.words
+    if not command:
+        raise CommandError("no command: serval run --service NAME -- COMMAND [ARGUMENT...]", 2)
+    return run(client, options.service, options.main, command)
+
+
+def _trace(client: Client, options: argparse.Namespace) -> int:
+    return trace.trace(client, options.service, options.timeout, as_json=options.json)
+
+
+_COMMANDS = {
+    "table": _table,
+    "flows": _flows,
+    "stat": _stat,
+    "names": _names,
+    "connect": _connect,
+    "bind": _bind,
+    "run": _run,
+    "trace": _trace,
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

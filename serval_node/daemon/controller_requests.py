@@ -1,0 +1,70 @@
+"""What the controller asks of this node, and its answers (slides 20 and 30)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from serval_node.control.channel import Request
+from serval_node.control.messages import (
+    DelayVerdict,
+    Loads,
+    RuleRemove,
+    Rules,
+    RuleSet,
+    RulesGet,
+    ServiceLoad,
+    Stats,
+    StatsGet,
+)
+from serval_node.daemon import views
+from serval_node.daemon.log import log
+
+if TYPE_CHECKING:
+    from serval_node.daemon.controller_link import ControllerLink
+    from serval_node.daemon.node import Node
+
+
+class ControllerRequests:
+    """Answers each request once, by what it asks for or by RESULT with the reason of a refusal."""
+
+    link: ControllerLink
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    def handle(self, request: Request) -> None:
+        """A refusal is an answer to the controller and never an exception here."""
+        try:
+            self._handle(request)
+        except ValueError as error:  # RuleError, MessageError and ListenerRefused are
+            log(f"refused to the controller: {error}")
+            if not isinstance(request.message, Loads):
+                self.link.result(request.xid, str(error))
+
+    def _handle(self, request: Request) -> None:
+        message, node = request.message, self._node
+        if isinstance(message, RuleSet):
+            node.rules.set(message.rule)
+            self.link.result(request.xid)
+        elif isinstance(message, RuleRemove):
+            node.rules.remove(message.prefix)
+            self.link.result(request.xid)
+        elif isinstance(message, RulesGet):
+            self.link.answer(request.xid, Rules(node.rules.all()))
+        elif isinstance(message, Loads):
+            node.rules.set_loads(message.prefix, message.loads)
+        elif isinstance(message, DelayVerdict):
+            node.delay_verdict(message.service, release=message.verdict == "release")
+            self.link.result(request.xid)
+        elif isinstance(message, StatsGet):
+            self.link.answer(request.xid, self._stats())
+        else:
+            raise ValueError(f"{type(message).__name__} is not a request that a node serves")
+
+    def _stats(self) -> Stats:
+        loads = self._node.loads
+        services = tuple(
+            ServiceLoad(binding.prefix, loads.open[binding.prefix], loads.accepted[binding.prefix])
+            for binding in self._node.advertiser.registrations()
+        )
+        return Stats(services, views.counters(self._node))

@@ -1,0 +1,253 @@
+"""One host's node: the stack between sal0 and the raw sockets, and everything that speaks for it.
+
+The order of construction is the order of dependence; `close` is its reverse. All callbacks run on one event
+loop.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import secrets
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+from serval_node.control.channel import NodeChannel
+from serval_node.control.experimenter import node_datapath_id
+from serval_node.control.messages import DelayNotify, NodeMessage, NodeState
+from serval_node.daemon.advertiser import Advertiser
+from serval_node.daemon.config import NodeConfig
+from serval_node.daemon.control_server import ControlServer
+from serval_node.daemon.controller_link import ControllerLink
+from serval_node.daemon.controller_requests import ControllerRequests
+from serval_node.daemon.dns import NameServer
+from serval_node.daemon.environment import HostEnvironment
+from serval_node.daemon.event_log import EventLog
+from serval_node.daemon.host_setup import open_sal0, prepare_host
+from serval_node.daemon.loop import EventLoop
+from serval_node.daemon.names import HostNames
+from serval_node.daemon.operations import Operations
+from serval_node.daemon.resolver import Resolver
+from serval_node.daemon.rules import RuleBook, hand_rule
+from serval_node.daemon.stack_events import ServiceLoads, StackEvents
+from serval_node.daemon.virtual_addresses import VirtualAddresses
+from serval_node.io.datapath import DataPath, vector_available
+from serval_node.io.fast_flow import FlowCounters
+from serval_node.io.netlink import HostNetwork
+from serval_node.io.raw_ip import RawIp
+from serval_node.sal.outputs import Deliver, InstallPath, RemovePath, Send
+from serval_node.sal.stack import Stack, StackConfig
+from serval_node.wire.ipv4 import address_text
+from serval_node.wire.naming import Naming
+from serval_node.wire.serviceid import Prefix
+
+MakeSocket = Callable[[], socket.socket]
+
+
+def _plain_socket() -> socket.socket:
+    return socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+
+
+class Node:
+    """A running node. Raises in construction: ControlPathError, ResolverError, TunError, NamespaceError,
+    OSError, ValueError.
+    """
+
+    def __init__(self, config: NodeConfig, loop: EventLoop, make_socket: MakeSocket | None = None) -> None:
+        self.config = config
+        self.loop = loop
+        self.boot = secrets.token_hex(8)
+        self.warnings: list[str] = []
+        self._closers: list[Callable[[], None]] = []
+        self._controller: ControllerLink | None = None
+        try:
+            self._build(make_socket or _plain_socket)
+        except BaseException:
+            self.close()
+            raise
+
+    def _build(self, make_socket: MakeSocket) -> None:
+        config, loop = self.config, self.loop
+        os.makedirs(config.run_dir, exist_ok=True)
+        operations = Operations(self)
+        # First of all: a second daemon must fail before it touches sal0.
+        server = ControlServer(config.control_path, loop, operations.handle, operations.closed)
+        self._closers.append(server.close)
+        naming = Naming(config.providers)
+        self.serves = tuple(_served(naming, text) for text in config.serves)
+        self.names = HostNames(naming, VirtualAddresses(config.names_path))
+        self.events = EventLog(self.names.describe)
+        self.loads = ServiceLoads()
+        self._reactions = StackEvents(self.events.add, self.loads, self.announce, self._announce_later)
+        prepare_host()
+        self.network = HostNetwork()
+        self._closers.append(self.network.close)
+        self._open_data_path()
+        resolver = Resolver(loop, NameServer(self.names.name_address, config.hosts))
+        self._closers.append(resolver.close)
+        self.advertiser = Advertiser(
+            loop, self.stack.service_table, self.names, self.announce, os.path.join(config.run_dir, "bindings.json")
+        )
+        self._closers.append(self.advertiser.close)
+        self.rules = RuleBook(self.stack.service_table, self.advertiser.listening)
+        self.advertiser.follow(self.rules, self.rules_changed)
+        for rule in config.rules:
+            self.rules.set(hand_rule(naming, rule))
+        self._connect_controller(make_socket)
+        loop.add_reader(self.network.fileno(), self._network_changed)
+        loop.settle = self._settle
+
+    def _open_data_path(self) -> None:
+        config = self.config
+        offload = vector_available() if config.offload is None else config.offload
+        self.tun = open_sal0(config.mtu or self.network.smallest_mtu(), offload, config.congestion, self.warnings)
+        self._closers.append(self.tun.close)
+        raw = RawIp()
+        self._closers.append(raw.close)
+        self.stack = Stack(
+            config=StackConfig(forwarding=config.forwarding),
+            environment=HostEnvironment(self.network, self.names),
+            rng=random.SystemRandom(),
+        )
+        self.data_path = DataPath(
+            self.tun,
+            raw,
+            stack_kernel=self._kernel_packet,
+            stack_network=self._network_packet,
+            on_first_packet=self._first_packet,
+            mtu=self.network.largest_mtu(),
+            vector=offload,
+        )
+        self._closers.append(self.data_path.close)
+        self.loop.add_reader(self.data_path.fileno(), self.data_path.ready)
+
+    def _connect_controller(self, make_socket: MakeSocket) -> None:
+        if self.config.controller is None:
+            return
+        channel = NodeChannel(datapath_id=node_datapath_id(self.config.node_id), state=self.state)
+        requests = ControllerRequests(self)
+        self._controller = ControllerLink(
+            self.loop, self.config.controller, channel, make_socket, requests.handle, random.SystemRandom()
+        )
+        requests.link = self._controller
+        # Below the advertiser, whose farewell goes through the channel.
+        self._closers.insert(-1, self._controller.close)
+
+    # -- packets
+
+    def _kernel_packet(self, packet: memoryview, gso_size: int) -> None:
+        self.stack.kernel_packet(packet, gso_size, time.monotonic())
+        self._take_outputs()
+
+    def _network_packet(self, packet: memoryview) -> None:
+        self.stack.network_packet(packet, time.monotonic())
+        self._take_outputs()
+
+    def _first_packet(self, local_flow: int) -> None:
+        self.stack.note_peer_activity(local_flow, time.monotonic())
+        self._take_outputs()
+
+    def _take_outputs(self) -> None:
+        # After every packet and not once per batch: a later packet of the flow may already take the fast path.
+        path = self.data_path
+        for output in self.stack.take_outputs():
+            if isinstance(output, Send):
+                path.send(output)
+            elif isinstance(output, Deliver):
+                path.deliver(output)
+            elif isinstance(output, InstallPath):
+                path.install(output.state)
+            elif isinstance(output, RemovePath):
+                path.remove(output.local_flow)
+
+    def _settle(self) -> float | None:
+        stack = self.stack
+        when = stack.next_timer()
+        if when is not None and when <= time.monotonic():
+            stack.handle_timer(time.monotonic())
+            when = stack.next_timer()
+        self._take_outputs()
+        for event in stack.take_events():
+            self._reactions.handle(event)
+        return when
+
+    def _network_changed(self) -> None:
+        change = self.network.readable()
+        if (change.added or change.removed) and self._controller is not None:
+            self._controller.send_state()
+
+    # -- the controller
+
+    def announce(self, message: NodeMessage) -> None:
+        """Tell the controller, if there is one now."""
+        if self._controller is not None:
+            self._controller.send(message)
+
+    def _announce_later(self, message: NodeMessage) -> None:
+        if self._controller is not None:
+            self._controller.send_later(message)
+
+    def delay_verdict(self, prefix: Prefix, *, release: bool) -> None:
+        """Resolve again, or drop, what waits for services of `prefix`; raises ValueError when nothing does."""
+        if not self.stack.delay_verdict(prefix, release=release, now=time.monotonic()):
+            raise ValueError(f"nothing waits for {self.names.describe(prefix)}")
+
+    def _delayed(self) -> tuple[DelayNotify, ...]:
+        table = self.stack.service_table
+        return tuple(
+            DelayNotify(Prefix.of(service_id), entry.prefix)
+            for service_id in self.stack.delayed()
+            if (entry := table.lookup(service_id)) is not None
+        )
+
+    def flow_counters(self, local_flow: int) -> FlowCounters | None:
+        """The fast path's figures for a flow, None while it is not there."""
+        return self.data_path.counters(local_flow)
+
+    def rules_changed(self) -> None:
+        """Rules were changed by hand, or ended with a socket: the controller's picture of this node is out of
+        date.
+        """
+        if self._controller is not None:
+            self._controller.send_state()
+
+    def state(self) -> NodeState:
+        """Everything that a controller should know about this node."""
+        return NodeState(
+            name=self.config.name,
+            role=self.config.role,
+            boot=self.boot,
+            addresses=tuple(address_text(item) for item in self.network.own_addresses()),
+            serves=self.serves,
+            bindings=self.advertiser.registrations(),
+            rules=self.rules.from_outside(),
+            delayed=self._delayed(),
+        )
+
+    def status(self) -> dict[str, Any]:
+        """For `serval stat` and for whoever waits for this node."""
+        controller = self.config.controller
+        return {
+            "name": self.config.name,
+            "role": self.config.role,
+            "pid": os.getpid(),
+            "boot": self.boot,
+            "addresses": [address_text(item) for item in self.network.own_addresses()],
+            "serves": [self.names.describe(prefix) for prefix in self.serves],
+            "controller": None if controller is None else f"{controller.host}:{controller.port}",
+            "controller_up": self._controller is not None and self._controller.up,
+            "warnings": self.warnings,
+        }
+
+    def close(self) -> None:
+        """Unregister every service, close everything, remove sal0 and the control socket."""
+        self.loop.settle = None
+        while self._closers:
+            self._closers.pop()()
+
+
+def _served(naming: Naming, text: str) -> Prefix:
+    """A prefix that a router serves: a provider's label alone, or any text form of a prefix."""
+    return naming.parse(text) if "." in text or "/" in text or text.startswith("0x") else naming.block(text)

@@ -1,0 +1,230 @@
+"""The operations of the control socket: what `serval`, serval_node.socket and the testbed ask of a node.
+
+serval_node.control.local lists them with their fields. An operation that cannot be served raises ValueError (or
+a subclass) with one line for its sender.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from serval_node.control.rules import get_address, get_integer, get_list, get_number, get_text
+from serval_node.daemon import views
+from serval_node.daemon.control_server import Connection, RequestError
+from serval_node.daemon.rules import hand_rule
+from serval_node.wire.ipv4 import address, address_text
+from serval_node.wire.naming import NAME_BITS
+from serval_node.wire.serviceid import Prefix, ServiceID
+
+if TYPE_CHECKING:
+    from serval_node.daemon.node import Node
+
+Request = dict[str, Any]
+Operation = Callable[["Operations", Request, Connection], dict[str, Any]]
+
+
+class Operations:
+    """Answers requests about one node."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    def handle(self, request: Request, connection: Connection) -> dict[str, Any]:
+        """The answer's fields; raises ValueError with the reason of a refusal."""
+        op = request.get("op")
+        operation = _OPERATIONS.get(op) if isinstance(op, str) else None
+        if operation is None:
+            raise RequestError(f"unknown operation {op!r}; known: {', '.join(sorted(_OPERATIONS))}")
+        return operation(self, request, connection)
+
+    def closed(self, connection: Connection) -> None:
+        """A client has gone: the flowIDs that its sockets had reserved are free again."""
+        for flow_id in (*connection.reserved, *connection.prepared.values()):
+            self._node.stack.release_flow(flow_id)
+        connection.reserved.clear()
+        connection.prepared.clear()
+
+    def _prefix(self, request: Request, key: str) -> Prefix:
+        return self._node.names.naming.parse(get_text(request, key))
+
+    # -- lists
+
+    def status(self, _request: Request, _connection: Connection) -> dict[str, Any]:
+        return self._node.status()
+
+    def table(self, request: Request, _connection: Connection) -> dict[str, Any]:
+        entries = views.table(self._node.stack.service_table, self._node.names)
+        if "service" in request:
+            wanted = self._node.names.naming.parse(get_text(request, "service"), exact=True)
+            entries = [entry for entry in entries if Prefix.from_text(entry["prefix"]).covers(wanted)]
+            entries.sort(key=lambda entry: -entry["bits"])
+        return {"entries": entries}
+
+    def flows(self, _request: Request, _connection: Connection) -> dict[str, Any]:
+        return {"flows": views.flows(self._node)}
+
+    def stat(self, _request: Request, _connection: Connection) -> dict[str, Any]:
+        return {"counters": views.counters(self._node)}
+
+    def names(self, _request: Request, _connection: Connection) -> dict[str, Any]:
+        return {"names": views.names(self._node.names)}
+
+    def events(self, request: Request, _connection: Connection) -> dict[str, Any]:
+        since = request.get("since", 0.0)
+        if not isinstance(since, (int, float)):
+            raise RequestError("'since' is a number of seconds of the monotonic clock")
+        return {"events": self._node.events.since(since), "now": time.monotonic()}
+
+    def hosts(self, _request: Request, _connection: Connection) -> dict[str, Any]:
+        return {"hosts": dict(self._node.config.hosts)}
+
+    def listeners(self, _request: Request, _connection: Connection) -> dict[str, Any]:
+        advertiser = self._node.advertiser
+        rows = [
+            {"inode": sock.inode, "port": sock.local_port, "services": advertiser.names_of(sock)}
+            for sock in advertiser.listening()
+        ]
+        return {"boot": self._node.boot, "listeners": rows}
+
+    # -- names
+
+    def resolve(self, request: Request, _connection: Connection) -> dict[str, Any]:
+        prefix = self._prefix(request, "service")
+        return {
+            "service": self._node.names.describe(prefix),
+            "prefix": str(prefix),
+            "bits": prefix.bits,
+            "name_bits": NAME_BITS,
+        }
+
+    def address(self, request: Request, _connection: Connection) -> dict[str, Any]:
+        port = get_number(request, "port", None, 0, 65535)
+        name = get_text(request, "name")
+        virtual, kernel_port, service_id = self._node.names.endpoint(f"{name}:{port}" if port else name)
+        return {"address": address_text(virtual), "port": kernel_port, "service": "0x" + service_id.hex()}
+
+    # -- connections of serval_node.socket
+
+    def flow_reserve(self, _request: Request, connection: Connection) -> dict[str, Any]:
+        flow_id = self._node.stack.reserve_flow()
+        connection.reserved.add(flow_id)
+        return {"flow_id": flow_id}
+
+    def flow_release(self, request: Request, connection: Connection) -> dict[str, Any]:
+        flow_id = get_integer(request, "flow_id")
+        if flow_id not in connection.reserved:
+            raise RequestError(f"flow {flow_id} is not reserved by this client")
+        connection.reserved.discard(flow_id)
+        self._node.stack.release_flow(flow_id)
+        return {}
+
+    def connect(self, request: Request, connection: Connection) -> dict[str, Any]:
+        virtual, port, service_id = self._node.names.endpoint(get_text(request, "service"))
+        flow_id = get_number(request, "flow_id", None, 1, 0xFFFFFFFF)
+        if flow_id is None:
+            flow_id = self._node.stack.reserve_flow()
+        elif flow_id not in connection.reserved:
+            raise RequestError(f"flow {flow_id} is not reserved by this client")
+        local_port = get_integer(request, "local_port", low=1, high=65535)
+        connection.reserved.discard(flow_id)
+        connection.prepared[local_port] = flow_id
+        self._node.stack.prepare_connect(flow_id, local_port, service_id)
+        return {"address": address_text(virtual), "port": port, "flow_id": flow_id}
+
+    def connected(self, request: Request, _connection: Connection) -> dict[str, Any]:
+        flow = self._flow(request, "address", "port")
+        if flow is None or flow.peer_address is None:
+            raise RequestError("there is no such connection")
+        peer = address_text(flow.peer_address)
+        hosts = {real: name for name, real in self._node.config.hosts.items()}
+        return {
+            "flow_id": flow.local_flow,
+            "peer_flow": flow.peer_flow,
+            "peer": peer,
+            "host": hosts.get(peer),
+            "local": address_text(flow.local_address),
+        }
+
+    def accepted(self, request: Request, _connection: Connection) -> dict[str, Any]:
+        flow = self._flow(request, "peer", "peer_port")
+        if flow is None or flow.service_id is None:
+            return {"local_service": None, "name": None, "flow_id": None}
+        service_id: ServiceID = flow.service_id
+        return {
+            "local_service": "0x" + service_id.hex(),
+            "name": self._node.names.describe(service_id),
+            "flow_id": flow.local_flow,
+        }
+
+    def _flow(self, request: Request, address_key: str, port_key: str) -> Any:
+        text = get_address(request, address_key)
+        if text is None:
+            raise RequestError(f"{address_key!r} is missing")
+        peer_port = get_integer(request, port_key, high=65535)
+        local_port = get_integer(request, "local_port", high=65535)
+        return self._node.stack.flow_for_kernel(address(text), peer_port, local_port)
+
+    # -- listening sockets
+
+    def bind(self, request: Request, _connection: Connection) -> dict[str, Any]:
+        prefix = self._prefix(request, "service")
+        inodes = get_list(request, "inodes") if "inodes" in request else None
+        warnings = self._node.advertiser.bind(prefix, get_integer(request, "port", low=1, high=65535), inodes)
+        return {"service": self._node.names.describe(prefix), "prefix": str(prefix), "warnings": warnings}
+
+    def unbind(self, request: Request, _connection: Connection) -> dict[str, Any]:
+        self._node.advertiser.unbind(self._prefix(request, "service"), get_integer(request, "port", high=65535))
+        return {}
+
+    # -- rules by hand
+
+    def rule_set(self, request: Request, _connection: Connection) -> dict[str, Any]:
+        rule = hand_rule(self._node.names.naming, request)
+        self._node.rules.set(rule)
+        self._node.rules_changed()
+        return {"service": self._node.names.describe(rule.prefix), "prefix": str(rule.prefix)}
+
+    def rule_remove(self, request: Request, _connection: Connection) -> dict[str, Any]:
+        self._node.rules.remove(self._prefix(request, "prefix"))
+        self._node.rules_changed()
+        return {}
+
+    def delayed(self, _request: Request, _connection: Connection) -> dict[str, Any]:
+        return {"delayed": views.delayed(self._node)}
+
+    def delay_verdict(self, request: Request, _connection: Connection) -> dict[str, Any]:
+        verdict = get_text(request, "verdict")
+        if verdict not in ("release", "drop"):
+            raise RequestError(f"a verdict is release or drop, not {verdict!r}")
+        self._node.delay_verdict(self._prefix(request, "service"), release=verdict == "release")
+        return {}
+
+
+_OPERATIONS: dict[str, Operation] = {
+    name: getattr(Operations, name)
+    for name in (
+        "accepted",
+        "address",
+        "bind",
+        "connect",
+        "connected",
+        "delay_verdict",
+        "delayed",
+        "events",
+        "flow_release",
+        "flow_reserve",
+        "flows",
+        "hosts",
+        "listeners",
+        "names",
+        "resolve",
+        "rule_remove",
+        "rule_set",
+        "stat",
+        "status",
+        "table",
+        "unbind",
+    )
+}

@@ -1,0 +1,191 @@
+"""Rules as they are spoken about (serval_node.control.rules) and as the service table holds them.
+
+A prefix has at most one rule from outside: what the controller or a hand set last. The targets of local
+listeners stand beside it in the same entry and are not touched by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from serval_node.control.rules import DEFAULT_SELECTOR, PROTOCOLS, RuleSpec, TargetSpec, get_list, get_text
+from serval_node.daemon.listeners import ListenerRefused, choose
+from serval_node.io.sock_diag import TcpSocket
+from serval_node.sal.service_table import Action, Entry, Rule, RuleError, Selector, ServiceTable, Slot, Target
+from serval_node.wire.ipv4 import PROTOCOL_TCP, address, address_text
+from serval_node.wire.naming import Naming
+from serval_node.wire.serviceid import Prefix
+
+_PROTOCOL_NAMES = {number: name for name, number in PROTOCOLS.items()}
+_OUTSIDE = ("controller", "hand")
+
+
+class RuleBook:
+    """Sets, removes and lists rules of a service table.
+
+    A DEMUX target from outside names a local listening port. It too lives only as long as the socket that
+    listened there when the rule came: `reconcile` is told which sockets there are.
+    """
+
+    def __init__(self, table: ServiceTable, listening: Callable[[], list[TcpSocket]]) -> None:
+        self._table = table
+        self._listening = listening
+        self._demux: dict[tuple[Prefix, tuple[object, ...]], frozenset[int]] = {}
+
+    def set(self, spec: RuleSpec) -> None:
+        """Put a rule in the place of what the controller or a hand set for its prefix; raises RuleError.
+
+        A refused rule changes nothing.
+        """
+        if spec.origin not in _OUTSIDE:
+            raise RuleError(f"a rule of origin {spec.origin} is set by listening, not by a message")
+        cookies: dict[tuple[Prefix, tuple[object, ...]], frozenset[int]] = {}
+        targets = []
+        for item in spec.targets:
+            target = self._target(item)
+            if target.action is Action.DEMUX:
+                target, found = self._find_listener(target)
+                cookies[spec.prefix, target.identity] = found
+            targets.append(target)
+        rule = Rule(spec.prefix, tuple(targets), Selector(spec.selector))
+        self._replace(rule, spec.origin)
+        self._forget(spec.prefix)
+        self._demux.update(cookies)
+
+    def _replace(self, rule: Rule, origin: str) -> None:
+        other = next(name for name in _OUTSIDE if name != origin)
+        entry = self._table.get(rule.prefix)
+        replaced = _rule_of(entry, other)
+        if replaced is not None:
+            self._table.remove_rule(rule.prefix, other)
+        try:
+            self._table.set_rule(rule, origin)
+        except RuleError:
+            if replaced is not None:
+                self._table.set_rule(replaced, other)
+            raise
+
+    def _target(self, item: TargetSpec) -> Target:
+        return Target(
+            action=Action[item.action.upper()],
+            address=None if item.address is None else address(item.address),
+            port=item.port,
+            protocol=None if item.port is None else PROTOCOLS[item.protocol],
+            listen_address=None if item.listen_address is None else address(item.listen_address),
+            priority=item.priority,
+            weight=item.weight,
+            load=item.load,
+        )
+
+    def _find_listener(self, target: Target) -> tuple[Target, frozenset[int]]:
+        if target.protocol != PROTOCOL_TCP:
+            raise RuleError("DEMUX to a UDP port: this node serves TCP")
+        sockets = [sock for sock in self._listening() if sock.local_port == target.port]
+        try:
+            chosen = choose(sockets)
+        except ListenerRefused as error:
+            raise RuleError(f"DEMUX to port {target.port}: {error}") from None
+        if target.listen_address is not None:
+            chosen = [pair for pair in chosen if pair[1].address == target.listen_address]
+            if not chosen:
+                where = address_text(target.listen_address)
+                raise RuleError(f"DEMUX to port {target.port}: nothing listens on {where}")
+        cookies = frozenset(sock.cookie for sock, _ in chosen)
+        return replace(target, listen_address=chosen[0][1].address), cookies
+
+    def remove(self, prefix: Prefix) -> None:
+        """Remove what the controller or a hand set for a prefix; raises RuleError when there is nothing."""
+        entry = self._table.get(prefix)
+        for origin in _OUTSIDE:
+            if _rule_of(entry, origin) is not None:
+                self._table.remove_rule(prefix, origin)
+                self._forget(prefix)
+                return
+        raise RuleError(f"there is no rule for {prefix}")
+
+    def set_loads(self, prefix: Prefix, loads: Mapping[str, float]) -> None:
+        """New load figures of a rule's targets by address; figures for addresses that are no targets are left
+        out.
+        """
+        for text, load in loads.items():
+            self._table.set_load(prefix, address(text), load)
+
+    @property
+    def follows_sockets(self) -> bool:
+        """Whether there is a DEMUX target from outside at all."""
+        return bool(self._demux)
+
+    def holds(self, cookie: int) -> bool:
+        """Whether a DEMUX target from outside stands on this socket."""
+        return any(cookie in cookies for cookies in self._demux.values())
+
+    def reconcile(self, alive: Iterable[int]) -> bool:
+        """End the DEMUX targets whose sockets (by cookie) are all gone; whether there were any."""
+        living = frozenset(alive)
+        ended = [key for key, cookies in self._demux.items() if not cookies & living]
+        for prefix, identity in ended:
+            del self._demux[prefix, identity]
+            self._end(prefix, identity)
+        return bool(ended)
+
+    def _end(self, prefix: Prefix, identity: tuple[object, ...]) -> None:
+        entry = self._table.get(prefix)
+        for slot in [] if entry is None else list(entry.slots):
+            if slot.target.identity == identity and slot.origin in _OUTSIDE:
+                self._table.remove_target(prefix, slot.target, slot.origin)
+
+    def _forget(self, prefix: Prefix) -> None:
+        for key in [key for key in self._demux if key[0] == prefix]:
+            del self._demux[key]
+
+    def from_outside(self) -> tuple[RuleSpec, ...]:
+        """The rules of the controller and of hands, for the node's state."""
+        return tuple(spec for spec in self.all() if spec.origin in _OUTSIDE)
+
+    def all(self) -> tuple[RuleSpec, ...]:
+        """The whole table, one rule per prefix and origin, counters filled in."""
+        return tuple(spec for entry in self._table.entries() for spec in _specs(entry))
+
+
+def hand_rule(naming: Naming, body: Mapping[str, Any]) -> RuleSpec:
+    """A rule as a person writes it: {"prefix": any text form, "targets": [...], "selector": ...}; raises
+    ValueError.
+    """
+    targets = tuple(TargetSpec.from_json(item) for item in get_list(body, "targets"))
+    selector = get_text(body, "selector", DEFAULT_SELECTOR)
+    return RuleSpec(naming.parse(get_text(body, "prefix")), targets, selector, "hand")
+
+
+def _rule_of(entry: Entry | None, origin: str) -> Rule | None:
+    targets = () if entry is None else tuple(slot.target for slot in entry.slots if slot.origin == origin)
+    return None if entry is None or not targets else Rule(entry.prefix, targets, entry.selector)
+
+
+def _specs(entry: Entry) -> list[RuleSpec]:
+    by_origin: dict[str, list[TargetSpec]] = {}
+    for slot in entry.slots:
+        by_origin.setdefault(slot.origin, []).append(target_spec(slot))
+    return [
+        RuleSpec(entry.prefix, tuple(targets), entry.selector.value, origin) for origin, targets in by_origin.items()
+    ]
+
+
+def target_spec(slot: Slot) -> TargetSpec:
+    """A target of the table as others see it."""
+    target, counters = slot.target, slot.counters
+    return TargetSpec(
+        action=target.action.name.lower(),
+        address=None if target.address is None else address_text(target.address),
+        port=target.port,
+        protocol=_PROTOCOL_NAMES[target.protocol or PROTOCOL_TCP],
+        listen_address=None if target.listen_address is None else address_text(target.listen_address),
+        priority=target.priority,
+        weight=target.weight,
+        load=target.load,
+        packets=counters.packets,
+        bytes=counters.bytes,
+        dropped_packets=counters.dropped_packets,
+        dropped_bytes=counters.dropped_bytes,
+    )

@@ -1,0 +1,85 @@
+"""What follows from the stack's events: the event log, the load per service, and messages to the controller."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+from serval_node.control.messages import DelayNotify as DelayNotifyMessage
+from serval_node.control.messages import FlowEvent, NodeMessage
+from serval_node.sal.events import DelayNotify, Event, FlowClosed, FlowOpened, SynReceived
+from serval_node.wire.ipv4 import address_text
+from serval_node.wire.serviceid import Prefix
+
+
+class ServiceLoads:
+    """Flows per DEMUX rule: open now, and accepted since the start."""
+
+    def __init__(self) -> None:
+        self.open: Counter[Prefix] = Counter()
+        self.accepted: Counter[Prefix] = Counter()
+        self._half_open: dict[int, Prefix] = {}
+        self._served: dict[int, Prefix] = {}
+
+    def handle(self, event: Event) -> None:
+        if isinstance(event, SynReceived):
+            self._half_open[event.flow_id] = event.prefix
+        elif isinstance(event, FlowOpened) and event.server:
+            prefix = self._half_open.pop(event.flow_id, None)
+            if prefix is not None:
+                self._served[event.flow_id] = prefix
+                self.open[prefix] += 1
+                self.accepted[prefix] += 1
+        elif isinstance(event, FlowClosed):
+            self._half_open.pop(event.flow_id, None)
+            prefix = self._served.pop(event.flow_id, None)
+            if prefix is not None:
+                self.open[prefix] -= 1
+
+
+def message_of(event: Event) -> NodeMessage | None:
+    """What the controller is told of an event; None: nothing."""
+    if isinstance(event, DelayNotify):
+        return DelayNotifyMessage(Prefix.of(event.service_id), event.prefix)
+    if isinstance(event, FlowOpened):
+        return FlowEvent(
+            event="opened",
+            service=Prefix.of(event.service_id),
+            local_flow=event.flow_id,
+            peer_flow=event.peer_flow,
+            peer=address_text(event.peer_address),
+            incoming=event.server,
+        )
+    if isinstance(event, FlowClosed) and event.opened:
+        return FlowEvent(
+            event="reset" if event.reason == "reset" else "closed",
+            service=Prefix.of(event.service_id),
+            local_flow=event.flow_id,
+            incoming=event.server,
+        )
+    return None
+
+
+class StackEvents:
+    """Hands each event on. `urgent` sends at once, `relaxed` with others of the same moment."""
+
+    def __init__(
+        self,
+        log: Callable[[Event], None],
+        loads: ServiceLoads,
+        urgent: Callable[[NodeMessage], None],
+        relaxed: Callable[[NodeMessage], None],
+    ) -> None:
+        self._log = log
+        self._loads = loads
+        self._urgent = urgent
+        self._relaxed = relaxed
+
+    def handle(self, event: Event) -> None:
+        self._log(event)
+        self._loads.handle(event)
+        message = message_of(event)
+        if isinstance(message, DelayNotifyMessage):
+            self._urgent(message)
+        elif message is not None:
+            self._relaxed(message)

@@ -1,0 +1,148 @@
+"""What the node knows, as JSON for `serval table`, `flows`, `stat` and `names`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from serval_node.daemon.names import HostNames
+from serval_node.daemon.rules import target_spec
+from serval_node.daemon.virtual_addresses import SAL0_ADDRESS
+from serval_node.sal.flow_table import Endpoint, Flow
+from serval_node.sal.service_table import Action, Entry, ServiceTable, Slot
+from serval_node.wire.ipv4 import address_text
+from serval_node.wire.naming import NAME_BITS
+from serval_node.wire.serviceid import Prefix
+
+if TYPE_CHECKING:
+    from serval_node.daemon.node import Node
+
+RESERVED = "RESERVED"
+
+
+def table(service_table: ServiceTable, names: HostNames) -> list[dict[str, Any]]:
+    """Every entry, longest prefix first (slide 20: serviceID, action, sock/addr)."""
+    return [_entry(entry, service_table, names) for entry in service_table.entries()]
+
+
+def _entry(entry: Entry, service_table: ServiceTable, names: HostNames) -> dict[str, Any]:
+    counters = entry.counters
+    wider = _wider_bind(entry.prefix, service_table)
+    return {
+        "service": names.describe(entry.prefix),
+        "prefix": str(entry.prefix),
+        "bits": entry.prefix.bits,
+        "selector": entry.selector.value,
+        "narrower_than": None if wider is None else names.describe(wider),
+        "packets": counters.packets,
+        "bytes": counters.bytes,
+        "dropped_packets": counters.dropped_packets,
+        "dropped_bytes": counters.dropped_bytes,
+        "targets": [_target(slot) for slot in entry.slots],
+    }
+
+
+def _wider_bind(prefix: Prefix, service_table: ServiceTable) -> Prefix | None:
+    """The bind of the whole name that loses this prefix's SYNs to it (S15)."""
+    if prefix.bits <= NAME_BITS:
+        return None
+    wider = Prefix(prefix.raw, NAME_BITS)
+    return wider if service_table.get(wider) is not None else None
+
+
+def _target(slot: Slot) -> dict[str, Any]:
+    target = slot.target
+    if target.action is Action.FORWARD:
+        where = address_text(target.address or b"")
+    elif target.action is Action.DEMUX:
+        where = f"{address_text(target.listen_address or SAL0_ADDRESS)}:{target.port}"
+    else:
+        where = ""
+    counted = {"packets": 0, "bytes": 0, "dropped_packets": 0, "dropped_bytes": 0, "priority": 1, "weight": 1}
+    return {**counted, **target_spec(slot).to_json(), "origin": slot.origin, "where": where}
+
+
+def flows(node: Node) -> list[dict[str, Any]]:
+    """Every flow, oldest first, then the flowIDs that sockets hold before they connect (S37)."""
+    table = node.stack.flows
+    rows = [_flow(flow, node) for flow in sorted(table, key=lambda flow: flow.created)]
+    return rows + [{**_EMPTY_FLOW, "flow_id": flow_id} for flow_id in sorted(table.reserved())]
+
+
+_EMPTY_FLOW: dict[str, Any] = {
+    "flow_id": 0,
+    "socket": "",
+    "state": RESERVED,
+    "incoming": False,
+    "service": "",
+    "local": "",
+    "peer": "",
+    "peer_flow": 0,
+    "kernel_peer": "",
+    "bytes_out": 0,
+    "bytes_in": 0,
+    "packets_out": 0,
+    "packets_in": 0,
+}
+
+
+def _flow(flow: Flow, node: Node) -> dict[str, Any]:
+    row = {
+        **_EMPTY_FLOW,
+        "flow_id": flow.local_flow,
+        "socket": _endpoint(flow.kernel_local),
+        "state": flow.state.name,
+        "incoming": flow.server,
+        "service": node.names.describe(flow.service_id),
+        "local": address_text(flow.local_address) if flow.local_address else "",
+        "peer": address_text(flow.peer_address) if flow.peer_address else "",
+        "peer_flow": flow.peer_flow,
+        "kernel_peer": _endpoint(flow.kernel_peer),
+    }
+    counters = node.flow_counters(flow.local_flow)
+    if counters is not None:
+        row["bytes_out"], row["bytes_in"] = counters.sent_bytes, counters.received_bytes
+        row["packets_out"], row["packets_in"] = counters.sent_packets, counters.received_packets
+    return row
+
+
+def _endpoint(endpoint: Endpoint) -> str:
+    address, port = endpoint
+    return f"{address_text(address)}:{port}" if address else ""
+
+
+def counters(node: Node) -> dict[str, int]:
+    """Everything that is counted: drops and refusals by reason, the data path's totals, sizes of the tables."""
+    totals = node.data_path.totals()
+    out = {str(getattr(reason, "value", reason)): number for reason, number in node.stack.counters.items()}
+    for reason, number in totals.drops.items():
+        out[reason] = out.get(reason, 0) + number
+    out.update(
+        fast_packets_out=totals.sent_packets,
+        fast_bytes_out=totals.sent_bytes,
+        fast_packets_in=totals.received_packets,
+        fast_bytes_in=totals.received_bytes,
+        slow_packets_kernel=totals.slow_kernel,
+        slow_packets_network=totals.slow_network,
+        send_stalls=totals.stalls,
+        flows=len(node.stack.flows),
+        rules=len(node.stack.service_table),
+        names=len(node.names.addresses.items()),
+    )
+    return out
+
+
+def names(host_names: HostNames) -> list[dict[str, Any]]:
+    """Name, virtual address and prefix of every name that this host has used."""
+    rows = []
+    for key, address in host_names.addresses.items():
+        prefix = host_names.naming.parse(key)
+        rows.append({"name": host_names.describe(prefix), "address": address_text(address), "prefix": str(prefix)})
+    return rows
+
+
+def delayed(node: Node) -> list[dict[str, Any]]:
+    """Services with packets that wait for a verdict, and how many."""
+    return [
+        {"service": node.names.describe(service_id), "prefix": str(Prefix.of(service_id)), "packets": number}
+        for service_id, number in node.stack.delayed().items()
+    ]

@@ -1,0 +1,79 @@
+"""The command's arguments and errors: one clear line, a status, never a traceback."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from serval_node.cli.__main__ import main
+
+
+@pytest.fixture
+def nobody(tmp_path: Path) -> str:
+    return str(tmp_path / "control.sock")
+
+
+COMMANDS = [
+    ["table"],
+    ["flows"],
+    ["stat"],
+    ["names"],
+    ["connect", "web.example"],
+    ["connect", "web.example", "--count", "3"],
+    ["bind", "web.example", "80"],
+    ["bind", "web.example"],
+    ["run", "--service", "web.example", "--", "true"],
+    ["trace", "web.example"],
+]
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_without_a_daemon(nobody: str, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--control", nobody, *words]) == 1
+    error = capsys.readouterr().err
+    if "--count" not in words:
+        assert error.startswith("serval: ")
+        assert "is the daemon running in this host?" in error
+        assert len(error.splitlines()) == 1
+
+
+def test_a_daemon_that_has_died_is_the_same(nobody: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(nobody)
+    assert main(["--control", nobody, "table"]) == 1
+    assert "is the daemon running" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["dance"],
+        ["connect"],
+        ["connect", "web.example", "--count", "0"],
+        ["bind", "web.example", "99999"],
+        ["run", "--", "true"],
+        ["run", "--service", "web.example", "--main", "x", "--", "true"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_arguments_have_status_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(words)
+    assert end.value.code == 2
+    assert "usage:" in capsys.readouterr().err
+
+
+def test_a_command_that_is_missing(nobody: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--control", nobody, "run", "--service", "web.example"]) == 2
+    assert capsys.readouterr().err == "serval: no command: serval run --service NAME -- COMMAND [ARGUMENT...]\n"
+
+
+@pytest.mark.parametrize("command", ["table", "flows", "connect", "bind", "stat", "run", "trace", "names"])
+def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main([command, "--help"])
+    assert end.value.code == 0
+    assert len(capsys.readouterr().out) > 100

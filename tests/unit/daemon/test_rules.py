@@ -1,0 +1,119 @@
+"""Rules from outside: replaced as a whole, refused without a trace, DEMUX for as long as a socket listens."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from serval_node.control.rules import MessageError, RuleSpec, TargetSpec, forward
+from serval_node.daemon import views
+from serval_node.daemon.names import HostNames
+from serval_node.daemon.rules import RuleBook, hand_rule
+from serval_node.daemon.virtual_addresses import SAL0_ADDRESS, VirtualAddresses
+from serval_node.io.sock_diag import TcpSocket, TcpState
+from serval_node.sal.service_table import Action, RuleError, ServiceTable, Target
+from serval_node.wire.naming import Naming
+
+NAMING = Naming({"example": 0x9C1185})
+WEB = NAMING.bind_prefix("web.example")
+LOCAL = Target(Action.DEMUX, port=80, protocol=6, listen_address=SAL0_ADDRESS)
+
+
+def listener(port: int, cookie: int) -> TcpSocket:
+    return TcpSocket(socket.AF_INET, TcpState.LISTEN, bytes(4), port, bytes(4), 0, 0, cookie, 0, cookie)
+
+
+@pytest.fixture
+def sockets() -> list[TcpSocket]:
+    return [listener(8080, 1), listener(8080, 2)]
+
+
+@pytest.fixture
+def table() -> ServiceTable:
+    return ServiceTable()
+
+
+@pytest.fixture
+def book(table: ServiceTable, sockets: list[TcpSocket]) -> RuleBook:
+    return RuleBook(table, lambda: sockets)
+
+
+def where(table: ServiceTable) -> list[tuple[str, str, str]]:
+    rows = views.table(table, HostNames(NAMING, VirtualAddresses()))
+    return [(row["service"], target["action"], target["where"]) for row in rows for target in row["targets"]]
+
+
+def test_what_was_set_last_stands_whoever_set_it(book: RuleBook, table: ServiceTable) -> None:
+    table.add_target(WEB, LOCAL, "local")
+    book.set(RuleSpec(WEB, (forward("10.0.0.1"), forward("10.0.0.2")), "round-robin", "controller"))
+    book.set(RuleSpec(WEB, (forward("10.0.0.3"),), origin="hand"))
+    assert where(table) == [("web.example", "demux", "198.18.0.1:80"), ("web.example", "forward", "10.0.0.3")]
+    assert [(spec.origin, spec.addresses) for spec in book.from_outside()] == [("hand", ("10.0.0.3",))]
+    assert [spec.origin for spec in book.all()] == ["local", "hand"]
+    book.remove(WEB)
+    assert where(table) == [("web.example", "demux", "198.18.0.1:80")]
+    with pytest.raises(RuleError, match="there is no rule"):
+        book.remove(WEB)
+
+
+def test_a_refused_rule_changes_nothing(book: RuleBook, table: ServiceTable) -> None:
+    book.set(RuleSpec(WEB, (forward("10.0.0.1"),), "round-robin", "controller"))
+    table.add_target(WEB, LOCAL, "local")
+    before = sorted(where(table)), book.from_outside()
+    with pytest.raises(RuleError, match="DROP must be the only target"):
+        book.set(RuleSpec(WEB, (TargetSpec("drop"),), origin="hand"))
+    with pytest.raises(RuleError, match="nothing listens"):
+        book.set(RuleSpec(WEB, (TargetSpec("demux", port=9),), origin="hand"))
+    with pytest.raises(RuleError, match="without targets"):
+        book.set(RuleSpec(WEB, (), origin="hand"))
+    with pytest.raises(RuleError, match="origin local"):
+        book.set(RuleSpec(WEB, (forward("10.0.0.1"),), origin="local"))
+    assert (sorted(where(table)), book.from_outside()) == before
+
+
+def test_demux_from_outside_lives_as_long_as_its_sockets(
+    book: RuleBook, table: ServiceTable, sockets: list[TcpSocket]
+) -> None:
+    book.set(RuleSpec(WEB, (TargetSpec("demux", port=8080),), origin="controller"))
+    assert where(table) == [("web.example", "demux", "198.18.0.1:8080")]
+    assert book.holds(1) and book.holds(2) and not book.holds(3)
+    assert not book.reconcile([1, 2])
+    assert not book.reconcile([2])
+    assert book.reconcile([3])
+    assert where(table) == []
+    assert not book.follows_sockets
+
+
+def test_a_rule_in_its_place_ends_the_following(book: RuleBook, table: ServiceTable) -> None:
+    book.set(RuleSpec(WEB, (TargetSpec("demux", port=8080),), origin="controller"))
+    book.set(RuleSpec(WEB, (forward("10.0.0.1"),), origin="controller"))
+    assert not book.reconcile([])
+    assert where(table) == [("web.example", "forward", "10.0.0.1")]
+
+
+def test_loads_reach_the_targets(book: RuleBook) -> None:
+    book.set(RuleSpec(WEB, (forward("10.0.0.1"), forward("10.0.0.2")), "two-choices", "controller"))
+    book.set_loads(WEB, {"10.0.0.2": 7.5, "10.0.0.9": 1})
+    assert [target.load for target in book.from_outside()[0].targets] == [0.0, 7.5]
+
+
+def test_a_narrower_bind_is_marked(book: RuleBook, table: ServiceTable) -> None:
+    book.set(RuleSpec(WEB, (forward("10.0.0.1"),), origin="hand"))
+    book.set(RuleSpec(NAMING.bind_prefix("web.example", 80), (forward("10.0.0.2"),), origin="hand"))
+    rows = views.table(table, HostNames(NAMING, VirtualAddresses()))
+    assert [(row["service"], row["narrower_than"]) for row in rows] == [
+        ("web.example:80", "web.example"),
+        ("web.example", None),
+    ]
+
+
+def test_rules_as_a_person_writes_them() -> None:
+    rule = hand_rule(NAMING, {"prefix": "*.example", "targets": [{"action": "forward", "address": "10.0.0.2"}]})
+    assert (rule.prefix, rule.origin, rule.addresses) == (NAMING.block("example"), "hand", ("10.0.0.2",))
+    with pytest.raises(ValueError, match="no service"):
+        hand_rule(NAMING, {"prefix": "single", "targets": []})
+    with pytest.raises(MessageError, match="'targets' is missing"):
+        hand_rule(NAMING, {"prefix": "default"})
+    with pytest.raises(MessageError, match="selector"):
+        hand_rule(NAMING, {"prefix": "default", "targets": [], "selector": "best"})

@@ -1,0 +1,80 @@
+"""What follows from the stack's events."""
+
+from __future__ import annotations
+
+from serval_node.control.messages import DelayNotify as DelayNotifyMessage
+from serval_node.control.messages import FlowEvent, NodeMessage
+from serval_node.daemon.event_log import EventLog
+from serval_node.daemon.stack_events import ServiceLoads, StackEvents
+from serval_node.sal.events import DelayNotify, Event, FlowClosed, FlowOpened, SynReceived, SynResolved
+from serval_node.sal.service_table import Action, Selector
+from serval_node.wire.naming import Naming
+from serval_node.wire.serviceid import Prefix
+
+NAMING = Naming({"example": 0x9C1185})
+WEB, ID = NAMING.bind_prefix("web.example"), NAMING.service_id("web.example", 80)
+CLIENT, OWN = bytes((10, 0, 0, 1)), bytes((10, 0, 0, 4))
+
+
+def opened(flow: int, *, server: bool = True) -> FlowOpened:
+    return FlowOpened(1.0, flow, 77, ID, server, OWN, CLIENT)
+
+
+def closed(flow: int, reason: str = "closed", *, was_open: bool = True) -> FlowClosed:
+    return FlowClosed(2.0, flow, ID, True, was_open, reason)
+
+
+def test_loads_count_open_and_accepted_flows_per_rule() -> None:
+    loads = ServiceLoads()
+    events: list[Event] = [
+        *(SynReceived(0.5, flow, CLIENT, 9, ID, WEB, 80) for flow in (1, 2, 3)),
+        opened(1),
+        opened(2),
+        opened(4, server=False),
+        closed(3, "no third ACK", was_open=False),
+        closed(1),
+        closed(4),
+    ]
+    for event in events:
+        loads.handle(event)
+    assert (loads.open[WEB], loads.accepted[WEB]) == (1, 2)
+
+
+def test_what_the_controller_is_told() -> None:
+    log, urgent, relaxed = EventLog(NAMING.describe), [], []
+    told: list[NodeMessage] = urgent
+    reactions = StackEvents(log.add, ServiceLoads(), told.append, relaxed.append)
+    for event in (
+        DelayNotify(0.1, ID, WEB),
+        opened(1),
+        closed(1, "reset"),
+        closed(2, was_open=False),
+        SynResolved(3.0, 5, ID, WEB, Action.FORWARD, Selector.HASH, 2, OWN),
+    ):
+        reactions.handle(event)
+    assert urgent == [DelayNotifyMessage(Prefix.of(ID), WEB)]
+    assert relaxed == [
+        FlowEvent("opened", Prefix.of(ID), 1, 77, "10.0.0.1", True),
+        FlowEvent("reset", Prefix.of(ID), 1, incoming=True),
+    ]
+    assert len(log.since(0)) == 5
+    assert log.since(2.5) == [
+        {
+            "event": "SynResolved",
+            "time": 3.0,
+            "flow_id": 5,
+            "service_id": "web.example:80",
+            "prefix": "web.example",
+            "action": "forward",
+            "selector": "hash",
+            "candidates": 2,
+            "target": "10.0.0.4",
+        }
+    ]
+
+
+def test_the_log_is_bounded() -> None:
+    log = EventLog(NAMING.describe, kept=3)
+    for flow in range(10):
+        log.add(opened(flow))
+    assert [event["flow_id"] for event in log.since(0)] == [7, 8, 9]
