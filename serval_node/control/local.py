@@ -3,31 +3,35 @@
     {"op": "rule_remove", "prefix": "0x9c1185/24"}   ->   {"ok": true, ...}
                                                      or   {"ok": false, "error": "one clear line"}
 
-An operation that reports as it goes (`events`, `trace`) answers `{"ok": true, "stream": true}` first and then one
-object per line; `{"end": true}` ends the stream, and so does closing the connection.
+An operation that reports as it goes answers `{"ok": true, "stream": true}` first and then one object per line;
+`{"end": true}` ends the stream, and so does closing the connection. (servald has none at present.)
 
-Operations of servald. Prefixes and services are accepted in every text form of `serval_node.wire.naming` and given
-back as "0xHEX/BITS"; addresses are dotted text; rules have the form of `messages.RuleSpec`.
+Operations of servald. Services and prefixes are accepted in every text form of `serval_node.wire.naming`; they are
+given back by name where the node knows it, prefixes also as "0xHEX/BITS"; addresses are dotted text.
 
-    status                                    name, role, addresses, controller channel, version
-    table                                     {"entries": [...]}: every rule with origin, targets and counters
-    flows                                     {"flows": [...]}: every flow of the flow table
-    stat                                      {"counters": {...}}: drops by reason, data path totals
+    status                                    name, role, addresses, controller and whether its channel is up, warnings
+    table     [service]                       {"entries": [...]}: every rule (or those that the service meets), longest
+                                              prefix first, with origin, targets and counters
+    flows                                     {"flows": [...]}: every flow, then reserved flowIDs
+    stat                                      {"counters": {...}}: drops and refusals by reason, data path totals
     names                                     {"names": [...]}: virtual addresses given to names
-    address   name[, port]                    {"address", "port"}: where a program connects to reach the service
-    rule_set  prefix, targets[, selector]     add or replace the hand-made rule of a prefix
-    rule_remove  prefix                       remove the hand-made rule of a prefix
-    flow_reserve                              {"flow_id"}: a local flowID, held until released or this connection ends
-    flow_release  flow_id
-    connect   service, local_port[, flow_id]  {"address", "port"}: announces the next SYN of that kernel port
-    bind      service, port[, address, pid, weight]   a kernel listener becomes an instance of the service
-    unbind    service, port                   the reverse; closing the listener does the same
-    accepted  peer, peer_port, local_port     {"local_service", "flow_id"} of an accepted kernel socket
-    run       service, pid[, main_port]       binds whatever the process tree of `pid` listens on
+    hosts                                     {"hosts": {...}}: host names and real addresses
+    events    [since]                         {"events": [...], "now"}: what the stack did since a monotonic time
+    resolve   service                         {"service", "prefix", "bits", "name_bits"}: the prefix of a bind
+    address   name[, port]                    {"address", "port", "service"}: where a program connects to reach it
+    rule_set  prefix, targets[, selector]     add or replace the hand-made rule of a prefix; targets as in TargetSpec
+    rule_remove  prefix                       remove what a hand or the controller set
     delayed                                   {"delayed": [...]}: services with queued packets
     delay_verdict  service, verdict           "release" or "drop" the queued packets of a service
-    trace     service                         stream: the steps of the next connect to the service
-    events                                    stream: everything that the stack reports
+    listeners                                 {"boot", "listeners": [...]}: inode, port, services of listening sockets
+    bind      service, port[, inodes]         what listens on the kernel port becomes an instance: {"service", "prefix",
+                                              "warnings"}; "name:port" binds one port field, a name all of them
+    unbind    service, port                   the reverse; the end of the listening socket does the same
+    flow_reserve                              {"flow_id"}: a local flowID, held until released or this connection ends
+    flow_release  flow_id
+    connect   service, local_port[, flow_id]  {"address", "port", "flow_id"}: announces the next SYN of a kernel port
+    connected address, port, local_port       {"flow_id", "peer_flow", "peer", "host"} of a connected kernel socket
+    accepted  peer, peer_port, local_port     {"local_service", "name", "flow_id"} of an accepted kernel socket
 
 The controller's hand-control socket (`controllers.hand`) speaks the same protocol with operations of its own.
 """
