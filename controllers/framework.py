@@ -4,7 +4,7 @@ The environment variable CONTROLLER chooses: "osken" (the default, Ryu's maintai
 eventlet here, os-ken too: its own hub of plain threads cannot end the sending thread of a connection that is gone, so
 that the loss of a datapath would be noticed late or never.
 
-Importing this module makes the process a green one (sockets and threads are eventlet's from then on). Only the
+Importing this module makes the process a green one (its sockets and sleeps are eventlet's from then on). Only the
 runner's process does that; the logic beside the apps does without and is tested without.
 """
 
@@ -55,7 +55,8 @@ with warnings.catch_warnings():
 
         App = app_manager.RyuApp
         OFP_HANDLER = "ryu.controller.ofp_handler"
-    hub.patch()
+    # As ryu-manager does: everything but threads. (Without the argument it would be threads and nothing else.)
+    hub.patch(thread=False)
 
 EventBase: Any = event.EventBase
 MAIN = MAIN_DISPATCHER
