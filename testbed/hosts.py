@@ -1,0 +1,144 @@
+"""Emulated hosts and plain IP routers: Mininet nodes whose addresses and sysctls are set with checked commands."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mininet.link import Intf
+from mininet.node import Node
+
+from testbed import processes
+from testbed.errors import TestbedError
+from topologies.declarations import IpRouter
+
+HOSTS_DIRECTORY = Path("/run/testbed/hosts")
+SHELL_SECONDS = 1.0
+CONGESTION_CONTROL = "cubic"
+# rp_filter would drop what comes back another way; IPv6's chatter would be in every capture and counter.
+SYSCTLS = {
+    "net.ipv6.conf.all.disable_ipv6": 1,
+    "net.ipv6.conf.default.disable_ipv6": 1,
+    "net.ipv4.conf.all.rp_filter": 0,
+    "net.ipv4.conf.default.rp_filter": 0,
+}
+
+
+def inside(node: Node, argv: Sequence[str]) -> list[str]:
+    """The command line that runs `argv` in the node's network and mount namespaces."""
+    return ["mnexec", "-a", str(node.pid), *argv] if node.inNamespace else list(argv)
+
+
+def run(node: Node, argv: Sequence[str], *, timeout: float = processes.COMMAND_SECONDS) -> str:
+    """Run a command in a node to its end, apart from the node's shell; raises TestbedError naming the node."""
+    try:
+        return processes.run(inside(node, argv), timeout=timeout)
+    except TestbedError as error:
+        raise TestbedError(f"{node.name}: {error.message}", error.hint) from None
+
+
+def script(node: Node, lines: Sequence[str]) -> str:
+    """Run shell lines in a node, stopping at the first that fails; raises TestbedError."""
+    return run(node, ["sh", "-ec", "\n".join(lines)])
+
+
+class Interface(Intf):
+    """An interface that keeps its addresses as data; `configure` of its node sets them all in one go."""
+
+    def config(self, mac: str | None = None, ip: str | None = None, **_unused: Any) -> dict[str, Any]:
+        self.mac = mac
+        if ip is not None:
+            self.ip, self.prefixLen = ip.split("/")
+        return {}
+
+    def setIP(self, ipstr: str, prefixLen: int | str | None = None) -> str:
+        """Keep an address given by a node's option `ip`; the prefix length stands in it or beside it."""
+        address, _, length = ipstr.partition("/")
+        self.ip, self.prefixLen = address, length or str(prefixLen)
+        return ""
+
+
+def _default_route(gateway: str) -> str:
+    # In a namespace the sysctl allows only what the first namespace lets everyone use; the route attribute takes any.
+    return f"ip route replace default {gateway} congctl {CONGESTION_CONTROL}"
+
+
+class EmulatedNode(Node):
+    """What hosts and routers share."""
+
+    def configure(self) -> None:
+        """Set sysctls, addresses and routes; raises TestbedError. Interfaces must be there."""
+        lines = [f"sysctl -q -w {name}={value}" for name, value in self.sysctls().items()]
+        lines.append("ip link set lo up")
+        for interface in self.intfList():
+            lines.append(f"sysctl -q -w net.ipv4.conf.{interface.name}.rp_filter=0")
+            if interface.ip is not None:
+                lines.append(f"ip address replace {interface.ip}/{interface.prefixLen} brd + dev {interface.name}")
+            lines.append(f"ip link set {interface.name} up")
+        script(self, lines + self.route_lines())
+
+    def sysctls(self) -> dict[str, int]:
+        return dict(SYSCTLS)
+
+    def route_lines(self) -> list[str]:
+        gateway = self.params.get("defaultRoute")
+        return [_default_route(gateway)] if gateway else []
+
+    def addresses(self) -> list[str]:
+        """Its IPv4 addresses, in the order of its interfaces."""
+        return [interface.ip for interface in self.intfList() if interface.ip is not None]
+
+    def terminate(self) -> None:
+        """End the node's shell, and with it the namespaces; a shell that does not hear is killed."""
+        if self.shell and self.shell.poll() is None:
+            # Mininet would wait for it without a limit.
+            for number in (signal.SIGHUP, signal.SIGKILL):
+                try:
+                    os.killpg(self.shell.pid, number)
+                    self.shell.wait(SHELL_SECONDS)
+                    break
+                except ProcessLookupError:
+                    break  # it ended between the two calls
+                except subprocess.TimeoutExpired:
+                    continue
+        self.cleanup()
+
+
+class PlainHost(EmulatedNode):
+    """A host without Serval."""
+
+
+class ServalHost(EmulatedNode):
+    """A host with a Serval node; `serval` is the option from the topology, {"role": "host"} or a service router's."""
+
+    @property
+    def serval(self) -> dict[str, Any]:
+        return self.params["serval"]
+
+    @property
+    def run_directory(self) -> Path:
+        """Seen as /run/serval inside the host."""
+        return HOSTS_DIRECTORY / self.name
+
+    @property
+    def control_path(self) -> str:
+        return str(self.run_directory / "control.sock")
+
+    @property
+    def log_path(self) -> Path:
+        return self.run_directory / "servald.log"
+
+
+class PlainRouter(EmulatedNode, IpRouter):
+    """A stock Linux IP router (S7)."""
+
+    def sysctls(self) -> dict[str, int]:
+        return {**SYSCTLS, "net.ipv4.ip_forward": 1}
+
+    def route_lines(self) -> list[str]:
+        routes = self.params.get("routes") or []
+        return [f"ip route replace {destination} via {gateway}" for destination, gateway in routes]

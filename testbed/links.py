@@ -1,0 +1,269 @@
+"""Links with a rate, a delay and a loss: HTB for the rate, netem or the relay for the rest; what is set is read back.
+
+A rate is that of frames on the wire, in Mbit/s, and each direction has its own. The queue in front of it holds
+QUEUE_SECONDS of data: with the kernel's default of 1000 packets a queue of offloaded segments would hold seconds.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import re
+import socket
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from mininet.link import Intf, Link
+from mininet.node import Node, OVSSwitch
+
+from testbed import hosts, processes, sandbox
+from testbed.errors import TestbedError
+
+FRAME_BYTES = 1514
+QUEUE_SECONDS = 0.05
+MIN_QUEUE_BYTES = 128 << 10  # two of the largest offloaded segments
+BURST_SECONDS = 0.0005
+QUANTUM_BYTES = 10 * FRAME_BYTES
+RATE_TOLERANCE = 0.001
+MAX_NAME = 15
+RELAY_DIRECTORY = Path("/run/testbed/relays")
+_UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
+_DELAY = re.compile(r"(\d+(?:\.\d+)?)(us|ms|s)\Z")
+_RATE = re.compile(r"\brate (\d+(?:\.\d+)?)([KMGT]?)bit\b.* burst (\d+)([KM]?)b\b")
+_SCALE = {"": 1, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
+_BINARY = {"": 1, "K": 1 << 10, "M": 1 << 20}
+
+
+def parse_delay(text: str) -> float:
+    """Seconds from Mininet's notation: "5ms", "250us", "0.1s". Raises TestbedError."""
+    match = _DELAY.match(str(text).strip())
+    if match is None:
+        raise TestbedError(f"{text!r} is no delay", "write a number and its unit: 250us, 5ms, 0.1s")
+    return float(match[1]) * _UNITS[match[2]]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a link is asked for: rate in Mbit/s (None: unlimited), one-way delay in seconds, loss in percent."""
+
+    rate: float | None = None
+    delay: float = 0.0
+    loss: float = 0.0
+
+    @classmethod
+    def parse(cls, options: Mapping[str, Any]) -> Shape:
+        """From the link options of a topology (bw, delay, loss); raises TestbedError."""
+        rate, delay, loss = options.get("bw"), options.get("delay"), options.get("loss") or 0
+        if rate is not None and not 0.01 <= float(rate) <= 100_000:
+            raise TestbedError(f"a link's rate must be from 0.01 to 100000 Mbit/s, not {rate}")
+        if not 0 <= float(loss) <= 100:
+            raise TestbedError(f"a link's loss must be from 0 to 100 percent, not {loss}")
+        return cls(None if rate is None else float(rate), parse_delay(delay) if delay else 0.0, float(loss))
+
+    @property
+    def impaired(self) -> bool:
+        return self.delay > 0 or self.loss > 0
+
+    @property
+    def burst(self) -> int:
+        """HTB's burst in bytes: two frames, or what the rate sends in half a millisecond."""
+        return max(2 * FRAME_BYTES, round((self.rate or 0) * 1e6 / 8 * BURST_SECONDS))
+
+    @property
+    def queue(self) -> int:
+        """Bytes that may wait for the rate."""
+        return max(MIN_QUEUE_BYTES, round((self.rate or 0) * 1e6 / 8 * QUEUE_SECONDS))
+
+    def __str__(self) -> str:
+        words = [f"{self.rate:g} Mbit/s" if self.rate is not None else "unlimited"]
+        words += [f"{self.delay * 1e3:g} ms"] if self.delay else []
+        words += [f"{self.loss:g} % loss"] if self.loss else []
+        return ", ".join(words)
+
+
+@dataclass(frozen=True)
+class Achieved:
+    """What tc says that an interface has: rate in bit/s, burst in bytes."""
+
+    rate: float
+    burst: int
+
+
+def parse_class(text: str) -> Achieved:
+    """Read `tc class show` of an interface with one HTB class; raises TestbedError."""
+    match = _RATE.search(text)
+    if match is None or "htb" not in text:
+        raise TestbedError(f"no HTB class in what tc shows: {text.strip() or 'nothing'}")
+    return Achieved(float(match[1]) * _SCALE[match[2]], int(match[3]) * _BINARY[match[4]])
+
+
+def rate_lines(interface: str, shape: Shape, leaf: str | None = None) -> list[str]:
+    """The tc commands that give an interface its rate; `leaf` is the qdisc below it (default: a queue in bytes)."""
+    return [
+        f"tc qdisc replace dev {interface} root handle 5: htb default 1",
+        f"tc class replace dev {interface} parent 5: classid 5:1 htb rate {round((shape.rate or 0) * 1e6)}bit"
+        f" burst {shape.burst} cburst {shape.burst} quantum {QUANTUM_BYTES}",
+        f"tc qdisc replace dev {interface} parent 5:1 handle 6: {leaf or f'bfifo limit {shape.queue}'}",
+    ]
+
+
+def check_rate(interface: Intf, shape: Shape) -> None:
+    """Read back what tc was told; raises TestbedError when the interface has something else."""
+    assert shape.rate is not None
+    achieved = parse_class(hosts.run(interface.node, ["tc", "class", "show", "dev", interface.name]))
+    if abs(achieved.rate / (shape.rate * 1e6) - 1) > RATE_TOLERANCE:
+        raise TestbedError(
+            f"{interface.name}: asked for {shape.rate:g} Mbit/s, tc shows {achieved.rate / 1e6:g} Mbit/s",
+            f"look at: tc class show dev {interface.name} (in {interface.node.name})",
+        )
+
+
+@cache
+def netem_available() -> bool:
+    """Whether this kernel has netem: found out on the sandbox's loopback interface."""
+    try:
+        processes.run(["tc", "qdisc", "add", "dev", "lo", "root", "netem", "delay", "1ms"])
+    except TestbedError as error:
+        if "is missing" in error.message:
+            raise
+        return False
+    processes.run(["tc", "qdisc", "del", "dev", "lo", "root"])
+    return True
+
+
+class LinkRelay:
+    """The relay process of one link, and its control socket."""
+
+    _numbers = itertools.count(1)
+
+    def __init__(self, name: str, ends: tuple[str, str], shape: Shape, seed: int | None, logs: Path) -> None:
+        self.name = name
+        self._path = RELAY_DIRECTORY / f"{next(self._numbers)}.sock"
+        argv = [sys.executable, "-m", "testbed.relay", *ends, "--control", str(self._path)]
+        argv += ["--delay", repr(shape.delay), "--loss", repr(shape.loss)]
+        argv += ["--seed", str(seed)] if seed is not None else []
+        log = logs / f"relay-{ends[0]}.log"
+        self._daemon = processes.start(
+            f"relay of {name}", argv, log=log, cwd=sandbox.ROOT, ready=lambda: log.read_text().endswith("ready\n")
+        )
+
+    def request(self, op: str, **fields: Any) -> dict[str, Any]:
+        """One request to the relay (see testbed.relay); raises TestbedError."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as channel:
+            channel.settimeout(3.0)
+            try:
+                channel.connect(str(self._path))
+                channel.send(json.dumps({"op": op, **fields}).encode())
+                answer = json.loads(channel.recv(65536))
+            except OSError as error:
+                raise TestbedError(f"the relay of {self.name}: {error}", f"its log is {self._daemon.log}") from None
+        if not answer.pop("ok"):
+            raise TestbedError(f"the relay of {self.name}: {answer['error']}")
+        return answer
+
+    def stop(self) -> None:
+        self._daemon.stop()
+        self._path.unlink(missing_ok=True)
+
+
+class EmulatedLink(Link):
+    """A veth pair with a shape; with delay or loss on a kernel without netem two pairs and a relay between them."""
+
+    def __init__(self, node1: Node, node2: Node, **params: Any) -> None:
+        self.shape = Shape.parse(params)
+        self.relay: LinkRelay | None = None
+        self.wire_ends: tuple[str, str] | None = None
+        self._whole_segments: list[Intf] = []
+        super().__init__(node1, node2, **{**params, "intf": hosts.Interface})
+
+    @property
+    def name(self) -> str:
+        return f"{self.intf1.node.name}-{self.intf2.node.name}"
+
+    @property
+    def mechanism(self) -> str | None:
+        """Who delays and loses: "netem", "relay", or nobody."""
+        if self.wire_ends is not None:
+            return "relay"
+        return "netem" if self.shape.impaired else None
+
+    def makeIntfPair(
+        self, intfname1: str, intfname2: str, addr1: str, addr2: str, node1: Node, node2: Node, deleteIntfs: bool = True
+    ) -> None:
+        if not self.shape.impaired or netem_available():
+            _add_pair(node1, intfname1, addr1, node2, intfname2, addr2)
+            return
+        self.wire_ends = (_wire_name(intfname1), _wire_name(intfname2))
+        for node, name, address, end in zip(
+            (node1, node2), (intfname1, intfname2), (addr1, addr2), self.wire_ends, strict=True
+        ):
+            pair = ["ip", "link", "add", "name", name, "address", address, "type", "veth", "peer", "name", end]
+            hosts.run(node, [*pair, "netns", str(os.getpid())])
+            processes.run(["ip", "link", "set", end, "up"])
+
+    def apply(self, *, userspace_switches: bool, logs: Path, seed: int | None = None) -> None:
+        """Give both ends their rate, delay and loss, and read it back; raises TestbedError. Call it once all is up."""
+        for interface, other in ((self.intf1, self.intf2), (self.intf2, self.intf1)):
+            if userspace_switches and isinstance(other.node, OVSSwitch) and not isinstance(interface.node, OVSSwitch):
+                # Segments whose checksum is left to hardware that is not there pass no switch in user space.
+                hosts.run(interface.node, ["ethtool", "-K", interface.name, "tx", "off"])
+            else:
+                self._whole_segments.append(interface)
+            self._apply_rate(interface)
+        if self.wire_ends is not None:
+            if self.shape.loss > 0:
+                self._split_frames(True)
+            self.relay = LinkRelay(self.name, self.wire_ends, self.shape, seed, logs)
+
+    def impair(self, *, delay: float | None = None, loss: float | None = None, hole: bool | None = None) -> None:
+        """Change a relayed link while it runs: delay in seconds one way, loss in percent, black hole on or off."""
+        if self.relay is None:
+            raise TestbedError(f"link {self.name} has no relay", "a link has one when the topology gives it a delay")
+        wanted = {"delay": delay, "loss": loss, "hole": hole}
+        self.relay.request("set", **{name: value for name, value in wanted.items() if value is not None})
+        if loss is not None:
+            self._split_frames(loss > 0)
+
+    def stop(self) -> None:
+        """Take it away; what is in a host's namespace goes with the host."""
+        if self.relay is not None:
+            self.relay.stop()
+            self.relay = None
+        names = [interface.name for interface in (self.intf1, self.intf2) if not interface.node.inNamespace]
+        for name in (*names[:1], *(self.wire_ends or ())):
+            if (Path("/sys/class/net") / name).exists():
+                processes.run(["ip", "link", "del", name])
+
+    def _apply_rate(self, interface: Intf) -> None:
+        leaf = None
+        if self.mechanism == "netem":
+            packets = 1000 + round((self.shape.rate or 1000) * 1e6 / 8 * self.shape.delay / FRAME_BYTES)
+            leaf = f"netem delay {self.shape.delay * 1e6:.0f}us loss {self.shape.loss:g}% limit {packets}"
+        if self.shape.rate is not None:
+            hosts.script(interface.node, rate_lines(interface.name, self.shape, leaf))
+            check_rate(interface, self.shape)
+        elif leaf is not None:
+            hosts.run(interface.node, ["tc", "qdisc", "replace", "dev", interface.name, "root", *leaf.split()])
+
+    def _split_frames(self, split: bool) -> None:
+        # Loss is meant per frame; an offloaded segment would be lost as a whole.
+        on = "off" if split else "on"
+        for interface in self._whole_segments:
+            hosts.run(interface.node, ["ethtool", "-K", interface.name, "tso", on, "gso", on])
+
+
+def _wire_name(interface: str) -> str:
+    name = f"wire-{interface}"
+    if len(name) > MAX_NAME:
+        raise TestbedError(f"interface name {name} is longer than {MAX_NAME} characters", "use shorter node names")
+    return name
+
+
+def _add_pair(node1: Node, name1: str, address1: str, node2: Node, name2: str, address2: str) -> None:
+    pair = ["ip", "link", "add", "name", name1, "address", address1, "type", "veth"]
+    hosts.run(node1, [*pair, "peer", "name", name2, "address", address2, "netns", str(node2.pid)])

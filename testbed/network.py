@@ -1,0 +1,290 @@
+"""An emulated network with its controller, switches, hosts, links and Serval nodes, started and stopped in order.
+
+A Mininet network, without what Mininet does to the machine around it (fixLimits, clean-up of what it did not make) and
+without its guesses: each step is done when it is seen to be done, within a limit, and a failure names the log.
+It runs inside a sandbox only. Usable from a plain script:
+
+    sandbox.enter(name="hello")
+    with ServalNetwork(Datacenter(racks=1)) as net:
+        print(net.run_in("ann", ["curl", "-s", "http://web.example/"]))
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from mininet.net import Mininet
+from mininet.node import Node
+
+from testbed import hosts, nodes, openvswitch, processes, sandbox, switches, sysctl
+from testbed.errors import TestbedError, report
+from testbed.hosts import EmulatedNode, PlainHost, PlainRouter, ServalHost
+from testbed.links import EmulatedLink
+from testbed.services import Instance
+from testbed.switches import FabricSwitch
+from topologies.declarations import Declared, IpRouter
+
+RUN_DIRECTORY = Path("/run/testbed")
+LOG_DIRECTORY = RUN_DIRECTORY / "logs"
+CONTROLLER_SOCKET = RUN_DIRECTORY / "controller.sock"
+CONTROLLER_HOST, CONTROLLER_PORT = "127.0.0.1", 6653
+COMPLETE_SECONDS = 20.0
+POLL_SECONDS = 0.02
+
+Say = Callable[[str], None]
+
+
+class ServalNetwork(Mininet):
+    """One topology, running. `say` gets a line of progress at each slow step."""
+
+    def __init__(
+        self, topo: Declared, *, say: Say = lambda line: None, logs: Path = LOG_DIRECTORY, seed: int | None = None
+    ) -> None:
+        if not sandbox.inside():
+            raise TestbedError(
+                "networks are built in a sandbox only", "use: testbed exec -- COMMAND, or sandbox.enter()"
+            )
+        # Mininet would set limits of the whole machine in its constructor; the sandbox has what is needed.
+        Mininet.inited = True
+        super().__init__(
+            topo=topo, switch=FabricSwitch, host=PlainHost, link=EmulatedLink, controller=None, build=False
+        )
+        self.logs = logs
+        self.seed = seed
+        self.say = say
+        self.instances: list[Instance] = []
+        self.warnings: list[str] = []
+        self.start_seconds = 0.0
+        self._undo: list[tuple[str, Callable[[], object]]] = []
+        self._launcher: nodes.Launcher | None = None
+        self._controller: processes.Daemon | None = None
+
+    # -- building, as Mininet wants it
+
+    def addHost(self, name: str, cls: type[Node] | None = None, **params: Any) -> Node:
+        if "serval" in params:
+            cls = ServalHost
+        elif cls is IpRouter:
+            cls = PlainRouter
+        return super().addHost(name, cls=cls, **params)
+
+    def configHosts(self) -> None:
+        """Set addresses, routes and sysctls of all hosts; raises TestbedError."""
+        for host in self.hosts:
+            if host.params.get("ip"):
+                host.defaultIntf().setIP(host.params["ip"])
+            host.configure()
+
+    # -- views
+
+    @property
+    def serval_hosts(self) -> list[ServalHost]:
+        return [host for host in self.hosts if isinstance(host, ServalHost)]
+
+    @property
+    def routers(self) -> list[ServalHost]:
+        """The service routers."""
+        return [host for host in self.serval_hosts if host.serval["role"] == "router"]
+
+    def find(self, name: str) -> EmulatedNode:
+        """A host or router by name; raises TestbedError that lists the known ones."""
+        for host in self.hosts:
+            if host.name == name:
+                return host
+        raise TestbedError(f"no host {name!r}; there are: {', '.join(host.name for host in self.hosts)}")
+
+    def serval_host(self, name: str) -> ServalHost:
+        host = self.find(name)
+        if not isinstance(host, ServalHost):
+            raise TestbedError(f"{name} has no Serval node")
+        return host
+
+    def link_between(self, first: str, second: str) -> EmulatedLink:
+        """The link between two nodes; raises TestbedError."""
+        for link in self.links:
+            if {first, second} == {link.intf1.node.name, link.intf2.node.name}:
+                return link
+        known = ", ".join(sorted(link.name for link in self.links))
+        raise TestbedError(f"no link between {first} and {second}; there are: {known}")
+
+    def run_in(self, host: str, argv: Sequence[str], *, timeout: float = processes.COMMAND_SECONDS) -> str:
+        """Run a command in a host and return its output; raises TestbedError when it fails."""
+        return hosts.run(self.find(host), argv, timeout=timeout)
+
+    def controller_request(self, op: str, **fields: Any) -> dict[str, Any]:
+        """One request to the controller's hand-control socket; raises TestbedError."""
+        log = self.logs / "controller.log"
+        return nodes.request(str(CONTROLLER_SOCKET), "the controller", op, log=log, **fields)
+
+    # -- life
+
+    def __enter__(self) -> ServalNetwork:
+        """Started, with its services."""
+        self.start()
+        try:
+            self.start_services()
+        except BaseException:  # Ctrl-C too: what was started is stopped in order
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Controller, switches, nodes; each observed to be ready. Raises TestbedError after undoing what was done."""
+        begun = time.monotonic()
+        try:
+            with self._step("Open vSwitch and controller"):
+                self._start_daemons()
+            with self._step(f"{len(self.topo.hosts())} hosts and {len(self.topo.links())} links"):
+                self._build()
+            with self._step(f"{len(self.switches)} switches"):
+                self._start_switches()
+            with self._step("rates and delays"):
+                self._shape()
+            with self._step(f"{len(self.serval_hosts)} Serval nodes"):
+                self._start_nodes()
+            with self._step("controller knows every switch and node"):
+                self.wait(
+                    "the controller knows every switch and node", self._complete, log=self.logs / "controller.log"
+                )
+        except BaseException:  # Ctrl-C too: what was started is stopped in order
+            self.stop()
+            raise
+        self.start_seconds = time.monotonic() - begun
+
+    def stop(self) -> None:
+        """Undo everything in reverse order; a step that fails is reported and the next one is done. Call it as often
+        as you like."""
+        while self._undo:
+            what, undo = self._undo.pop()
+            try:
+                undo()
+            except TestbedError as error:
+                report(TestbedError(f"while stopping {what}: {error.message}", error.hint))
+            except OSError as error:
+                report(TestbedError(f"while stopping {what}: {error}"))
+
+    def undo_at_stop(self, what: str, undo: Callable[[], object]) -> None:
+        """Have something stopped before all that is there by now."""
+        self._undo.append((what, undo))
+
+    def start_services(self) -> None:
+        """Start the declared services and wait until every router resolves each to all its instances."""
+        with self._step(f"services {', '.join(service.name for service in self.topo.services)}"):
+            for service in self.topo.services:
+                for name in service.hosts:
+                    instance = Instance(self.serval_host(name), service)
+                    self.instances.append(instance)
+                    self.undo_at_stop(f"{service.name} on {name}", instance.stop)
+            for service in self.topo.services:
+                self.wait_service(service.name, service.hosts)
+
+    def wait_service(self, service: str, on: Sequence[str]) -> float:
+        """Wait until the routers' rules for a service name exactly these hosts; returns the seconds it took."""
+        wanted = {self.find(name).addresses()[0] for name in on}
+        begun = time.monotonic()
+        for router in self.routers:
+            what = f"the rule of {router.name} for {service} names {', '.join(on) or 'nobody'}"
+            self.wait(what, partial(self._resolves, router, service, wanted), log=router.log_path)
+        return time.monotonic() - begun
+
+    def _resolves(self, router: ServalHost, service: str, wanted: set[str]) -> bool:
+        return self.targets(router, service) == wanted
+
+    def targets(self, node: ServalHost, service: str) -> set[str]:
+        """The addresses to which a node's rule for exactly this service forwards."""
+        # Asked by name, the node also learns the name, which its tables then show.
+        prefix = nodes.ask(node, "resolve", service=service)["prefix"]
+        return {
+            target["address"]
+            for entry in nodes.ask(node, "table")["entries"]
+            if entry["prefix"] == prefix
+            for target in entry["targets"]
+            if target["action"] == "forward"
+        }
+
+    def wait(self, what: str, ready: Callable[[], bool], *, log: Path, timeout: float = COMPLETE_SECONDS) -> None:
+        """Ask `ready` until it says so; raises TestbedError naming the log when it does not in time (seconds)."""
+        deadline = time.monotonic() + timeout
+        while not ready():
+            if time.monotonic() > deadline:
+                raise TestbedError(f"after {timeout:g} s it is still not so that {what}", f"see {log}")
+            time.sleep(POLL_SECONDS)
+
+    # -- the steps
+
+    @contextmanager
+    def _step(self, what: str) -> Iterator[None]:
+        begun = time.monotonic()
+        yield
+        self.say(f"  {what}: {time.monotonic() - begun:.1f} s")
+
+    def _start_daemons(self) -> None:
+        log = self.logs / "controller.log"
+        argv = [sys.executable, "-m", "controllers.run", "--host", CONTROLLER_HOST, "--port", str(CONTROLLER_PORT)]
+        argv += ["--socket", str(CONTROLLER_SOCKET)]
+        for label, block in self.topo.providers.items():
+            argv += ["--provider", f"{label}={block:#x}"]
+        # Both take their time with imports; Open vSwitch starts meanwhile.
+        RUN_DIRECTORY.mkdir(parents=True, exist_ok=True)
+        seen = len(log.read_text()) if log.exists() else 0
+        self._controller = processes.start("the controller", argv, log=log, cwd=sandbox.ROOT)
+        self.undo_at_stop("the controller", self._controller.stop)
+        self._launcher = nodes.Launcher(self.logs)
+        self.undo_at_stop("the nodes' launcher", self._launcher.stop)
+        switch = openvswitch.start(self.logs)
+        self.undo_at_stop("Open vSwitch", switch.stop)
+        self._launcher.wait_ready()
+        self._controller.wait_ready(lambda: "controller ready" in log.read_text()[seen:])
+
+    def _build(self) -> None:
+        # Undone in the reverse of: hosts (their namespaces), links.
+        self.undo_at_stop("hosts", lambda: [node.terminate() for node in (*self.hosts, *self.switches)])
+        self.undo_at_stop("links", lambda: [link.stop() for link in self.links])
+        # New interfaces on the switches' side stay silent; loopback keeps what it has.
+        sysctl.write("net.ipv6.conf.default.disable_ipv6", 1)
+        self.build()
+
+    def _start_switches(self) -> None:
+        self.undo_at_stop("switches", lambda: switches.stop(self.switches))
+        switches.start(self.switches, f"tcp:{CONTROLLER_HOST}:{CONTROLLER_PORT}")
+
+    def _shape(self) -> None:
+        userspace = openvswitch.datapath_type().name == "user"
+        for link in self.links:
+            link.apply(userspace_switches=userspace, logs=self.logs, seed=self.seed)
+
+    def _start_nodes(self) -> None:
+        assert self._launcher is not None
+        self.undo_at_stop("nodes", self._launcher.stop)
+        addresses = {host.name: host.addresses()[0] for host in self.hosts if host.addresses()}
+        config = {
+            host.name: {
+                "name": host.name,
+                "node_id": number,
+                "role": host.serval["role"],
+                "serves": list(host.serval.get("serves", ())),
+                "providers": dict(self.topo.providers),
+                "controller": {"host": CONTROLLER_HOST, "port": CONTROLLER_PORT},
+                "run_dir": str(host.run_directory),
+                "hosts": addresses,
+            }
+            for number, host in enumerate(self.serval_hosts, 1)
+        }
+        self.warnings += self._launcher.start(self.serval_hosts, config)
+
+    def _complete(self) -> bool:
+        status = self.controller_request("status")
+        return (
+            status["fabric_ready"]
+            and len(status["switches"]) == len(self.switches)
+            and set(status["nodes"]) == {host.name for host in self.serval_hosts}
+        )
