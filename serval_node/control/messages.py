@@ -6,7 +6,7 @@ Requests of the controller carry an xid, which the node's RESULT, RULES, STATS o
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, ClassVar
 
@@ -301,18 +301,20 @@ class StateGet:
 class RuleSet:
     """Add the rule, or put it in place of whatever else the controller or a hand set for its prefix.
 
-    The targets of local listeners stay as they are. Answered by RESULT.
+    The targets of local listeners stay as they are. Answered by RESULT. `name` is the text that was bound, for
+    the node's lists (a serviceID does not give its name away); empty when it is not known.
     """
 
     TYPE: ClassVar[MessageType] = MessageType.RULE_SET
     rule: RuleSpec
+    name: str = field(default="", compare=False)
 
     def to_json(self) -> dict[str, Any]:
-        return self.rule.to_json()
+        return {**self.rule.to_json(), "name": self.name} if self.name else self.rule.to_json()
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> RuleSet:
-        return cls(RuleSpec.from_json(body))
+        return cls(RuleSpec.from_json(body), get_text(body, "name", ""))
 
 
 @dataclass(frozen=True, slots=True)

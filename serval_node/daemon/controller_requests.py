@@ -45,6 +45,7 @@ class ControllerRequests:
         message, node = request.message, self._node
         if isinstance(message, RuleSet):
             node.rules.set(message.rule)
+            self._learn_name(message)
             self.link.result(request.xid)
         elif isinstance(message, RuleRemove):
             node.rules.remove(message.prefix)
@@ -60,6 +61,14 @@ class ControllerRequests:
             self.link.answer(request.xid, self._stats())
         else:
             raise ValueError(f"{type(message).__name__} is not a request that a node serves")
+
+    def _learn_name(self, message: RuleSet) -> None:
+        """Let lists show the rule by name; a name that means something else here is left out."""
+        if message.name:
+            try:
+                self._node.names.naming.parse(message.name)
+            except ValueError as error:
+                log(f"the controller's name for {message.rule.prefix}: {error}")
 
     def _stats(self) -> Stats:
         loads = self._node.loads
