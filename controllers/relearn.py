@@ -15,7 +15,7 @@ from serval_node.control.rules import RuleSpec
 from serval_node.wire.serviceid import Prefix
 
 GRACE_SECONDS = 15.0
-"""How long a node may take to come back; nodes try to reconnect at least every two seconds."""
+"""How long a node may take to come back; nodes try to reconnect every few seconds."""
 
 
 class Relearning:

@@ -187,7 +187,7 @@ class HandRequests:
 
     def _delayed(self, request: Mapping[str, Any], ticket: object, now: float) -> list[Output]:
         delayed = [
-            {"node": node.name, "service": self._describe(notice.service), "rule": self._describe(notice.prefix)}
+            {"node": node.name, "service": self._describe_one(notice.service), "rule": self._describe(notice.prefix)}
             for node in sorted(self._control.directory.nodes.values(), key=lambda node: node.name)
             for notice in self._control.books[node.datapath_id].delayed.values()
         ]
@@ -199,6 +199,10 @@ class HandRequests:
 
     def _describe(self, prefix: Prefix) -> str:
         return self._control.naming.describe(prefix)
+
+    def _describe_one(self, service: Prefix) -> str:
+        """A single serviceID, which is what a SYN asks for: a name without its number of bits."""
+        return self._control.naming.describe(service.service_id if service.exact else service)
 
     def _node(self, request: Mapping[str, Any]) -> Node:
         return self._control.directory.find(get_text(request, "node"))

@@ -184,6 +184,8 @@ class ServiceControl:
                 book.refused.pop(message.rule.prefix, None)
                 if message.rule.origin == "controller":
                     book.installed[message.rule.prefix] = message.rule
+                if self.naming.name_of(message.rule.prefix) is not None:
+                    message = messages.RuleSet(message.rule, self.naming.describe(message.rule.prefix))
             elif isinstance(message, messages.RuleRemove):
                 pending.previous = book.installed.pop(message.prefix, None)
             book.pending[self._xid] = pending

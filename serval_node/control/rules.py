@@ -141,6 +141,14 @@ class RuleSpec:
         """The addresses of the FORWARD targets."""
         return tuple(target.address for target in self.targets if target.address is not None)
 
+    def same_as(self, other: RuleSpec | None) -> bool:
+        """Whether both do the same; the order of targets does not count."""
+        return other is not None and (self.prefix, self.selector, set(self.targets)) == (
+            other.prefix,
+            other.selector,
+            set(other.targets),
+        )
+
     def to_json(self) -> dict[str, Any]:
         return {
             "prefix": str(self.prefix),

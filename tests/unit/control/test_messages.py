@@ -1,0 +1,157 @@
+"""Messages survive the wire, also in pieces; what does not fit its type is refused with the field's name."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serval_node.control import experimenter, messages
+from serval_node.control.experimenter import MORE, Assembler, UnknownMessageType, decode, encode
+from serval_node.control.messages import Binding, DelayNotify, FlowEvent, NodeState, ServiceLoad
+from serval_node.control.rules import ACTIONS, ORIGINS, SELECTORS, MessageError, RuleSpec, TargetSpec, forward
+from serval_node.wire.serviceid import Prefix
+
+numbers = st.integers(0, 2**32 - 1)
+prefixes = st.builds(Prefix, st.binary(min_size=32, max_size=32), st.integers(0, 256))
+addresses = st.ip_addresses(v=4).map(str)
+counters = {name: st.integers(0, 2**63) for name in ("packets", "bytes", "dropped_packets", "dropped_bytes")}
+choices = {"priority": numbers, "weight": st.integers(1, 2**32 - 1), "load": st.floats(-1e9, 1e9), **counters}
+forwards = st.builds(TargetSpec, st.just("forward"), address=addresses, **choices)
+demuxes = st.builds(
+    TargetSpec,
+    st.just("demux"),
+    port=st.integers(1, 65535),
+    protocol=st.sampled_from(("tcp", "udp")),
+    listen_address=st.none() | addresses,
+    **choices,
+)
+alone = st.sampled_from(("delay", "drop")).map(lambda action: (TargetSpec(action),))
+targets = st.lists(forwards | demuxes, max_size=4).map(tuple) | alone
+rules = st.builds(RuleSpec, prefixes, targets, st.sampled_from(SELECTORS), st.sampled_from(ORIGINS))
+bindings = st.builds(Binding, prefixes, st.none() | addresses, st.integers(1, 1000), st.text(max_size=20))
+notices = st.builds(DelayNotify, prefixes, prefixes)
+some = {"max_size": 3}
+all_messages = st.one_of(
+    st.builds(
+        NodeState,
+        name=st.text(),
+        role=st.sampled_from(("host", "router")),
+        boot=st.text(),
+        addresses=st.lists(addresses, **some).map(tuple),
+        serves=st.lists(prefixes, **some).map(tuple),
+        bindings=st.lists(bindings, **some).map(tuple),
+        rules=st.lists(rules, **some).map(tuple),
+        delayed=st.lists(notices, **some).map(tuple),
+    ),
+    st.builds(messages.Register, bindings),
+    st.builds(messages.Unregister, prefixes),
+    notices,
+    st.builds(FlowEvent, st.text(), prefixes, numbers, numbers, st.none() | addresses, st.booleans()),
+    st.builds(
+        messages.Stats,
+        st.lists(st.builds(ServiceLoad, prefixes, numbers, numbers), **some).map(tuple),
+        st.dictionaries(st.text(), numbers, **some),
+    ),
+    st.builds(messages.Result, st.booleans(), st.text()),
+    st.builds(messages.Rules, st.lists(rules, **some).map(tuple)),
+    st.builds(messages.StateGet),
+    st.builds(messages.RuleSet, rules),
+    st.builds(messages.RuleRemove, prefixes),
+    st.builds(messages.RulesGet),
+    st.builds(messages.Loads, prefixes, st.dictionaries(addresses, st.floats(0, 1e6), **some)),
+    st.builds(messages.DelayVerdict, prefixes, st.sampled_from(("release", "drop"))),
+    st.builds(messages.StatsGet),
+)
+
+
+@given(all_messages, st.integers(1, 200))
+def test_every_message_survives_the_wire_in_pieces_of_any_size(message: messages.Message, size: int) -> None:
+    assembler = Assembler()
+    pieces = encode(message, piece_bytes=size)
+    assert all(len(data) <= size for _, data in pieces)
+    assert [bool(kind & MORE) for kind, _ in pieces] == [True] * (len(pieces) - 1) + [False]
+    results = [assembler.add(kind, 7, data) for kind, data in pieces]
+    assert results[:-1] == [None] * (len(pieces) - 1)
+    assert results[-1] == message
+    assert json.dumps(results[-1].to_json()) == json.dumps(message.to_json()), "loads and counters survive, too"
+
+
+def test_a_table_of_thousands_of_rules_fits() -> None:
+    rule = [RuleSpec(Prefix(n.to_bytes(32, "little"), 256), (forward("10.0.0.1"),)) for n in range(5000)]
+    pieces = encode(messages.Rules(tuple(rule)))
+    assert len(pieces) > 1
+    assert max(len(data) for _, data in pieces) + 16 <= 65535
+
+
+@given(st.integers(0, 0x7FFFFFFF), st.binary(max_size=60) | st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(st.sampled_from(("prefix", "targets", "rules", "name", "role", "loads", "action")), inner),
+    max_leaves=8,
+).map(lambda value: json.dumps(value).encode()))  # fmt: skip
+def test_garbage_raises_nothing_but_message_errors(exp_type: int, body: bytes) -> None:
+    for kind in (exp_type, exp_type % 25):
+        try:
+            decode(kind, body)
+        except MessageError:
+            pass
+
+
+@pytest.mark.parametrize(
+    ("body", "word"),
+    [
+        ({"prefix": "xyz", "targets": []}, "prefix"),
+        ({"prefix": "0x12/300", "targets": []}, "prefix"),
+        ({"targets": []}, "prefix"),
+        ({"prefix": "0x12/8"}, "targets"),
+        ({"prefix": "0x12/8", "targets": [{"action": "fly"}]}, "fly"),
+        ({"prefix": "0x12/8", "targets": [{"action": "forward"}]}, "address"),
+        ({"prefix": "0x12/8", "targets": [{"action": "forward", "address": "10.0.0"}]}, "address"),
+        ({"prefix": "0x12/8", "targets": [{"action": "demux"}]}, "port"),
+        ({"prefix": "0x12/8", "targets": [{"action": "demux", "port": 0}]}, "port"),
+        ({"prefix": "0x12/8", "targets": [{"action": "drop", "address": "1.1.1.1"}]}, "address"),
+        ({"prefix": "0x12/8", "targets": [{"action": "forward", "address": "1.1.1.1", "weight": 0}]}, "weight"),
+        ({"prefix": "0x12/8", "targets": [{"action": "drop"}, {"action": "forward", "address": "1.1.1.1"}]}, "only"),
+        ({"prefix": "0x12/8", "targets": [], "selector": "best"}, "selector"),
+        ({"prefix": "0x12/8", "targets": [], "origin": "nowhere"}, "origin"),
+    ],
+)
+def test_a_bad_rule_is_refused_with_its_field(body: object, word: str) -> None:
+    with pytest.raises(MessageError, match=word) as caught:
+        decode(messages.MessageType.RULE_SET, json.dumps(body).encode())
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_type_and_mixed_pieces_are_told_apart() -> None:
+    with pytest.raises(UnknownMessageType):
+        decode(99, b"{}")
+    assembler = Assembler()
+    assert assembler.add(messages.MessageType.RESULT | MORE, 1, b'{"ok":') is None
+    with pytest.raises(MessageError, match="mixed"):
+        assembler.add(messages.MessageType.RESULT, 2, b"true}")
+    assert assembler.add(messages.MessageType.RESULT, 3, b'{"ok":true}') == messages.Result(True)
+
+
+def test_rules_are_the_same_whatever_the_order_the_loads_and_the_counters() -> None:
+    prefix = Prefix.default()
+    one = RuleSpec(prefix, (forward("10.0.0.1", load=3), forward("10.0.0.2")))
+    other = RuleSpec(prefix, (forward("10.0.0.2"), TargetSpec("forward", "10.0.0.1", packets=5)))
+    assert one.same_as(other)
+    assert not one.same_as(RuleSpec(prefix, (forward("10.0.0.2"), forward("10.0.0.1", weight=2))))
+    assert not one.same_as(RuleSpec(prefix, one.targets, "hash"))
+    assert not one.same_as(None)
+
+
+def test_the_actions_are_those_of_the_slides() -> None:
+    assert set(ACTIONS) == {"forward", "demux", "delay", "drop"}
+
+
+def test_datapath_ids_carry_the_tag() -> None:
+    assert experimenter.node_datapath_id(0x123456789ABC) == 0x5356123456789ABC
+    assert experimenter.is_serval_datapath(experimenter.node_datapath_id(1))
+    assert not experimenter.is_serval_datapath(1)
+    with pytest.raises(ValueError, match="48 bits"):
+        experimenter.node_datapath_id(1 << 48)
