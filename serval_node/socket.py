@@ -139,13 +139,8 @@ class ServalSocket(_socket.socket):
         target = self._prepare(address)
         try:
             super().connect(target)
-        except BlockingIOError:
-            raise
         except OSError as error:
-            reason = _REASONS.get(error.errno or 0)
-            if reason is None:
-                raise
-            raise OSError(error.errno, reason.format(_text(self._peer or address))) from None
+            raise _by_name(error, self._peer or address) from None
 
     def connect_ex(self, address: Any) -> int:
         """As connect(), but what the kernel refuses is returned as an errno."""
@@ -175,8 +170,7 @@ class ServalSocket(_socket.socket):
     # -- server
 
     def bind(self, address: Any) -> None:
-        """Take a service; nothing is advertised before listen() (S20). The kernel's port is any that is free.
-        """
+        """Take a service; nothing is advertised before listen() (S20). The kernel's port is any that is free."""
         _daemon.ask("resolve", service=_text(address))
         self._bind_locally()
         self._own = address
@@ -289,7 +283,11 @@ async def open_connection(service: Service, **options: Any) -> tuple[asyncio.Str
     sock = ServalSocket()
     try:
         sock.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(sock, sock.virtual_address(service))
+        target = sock.virtual_address(service)
+        try:
+            await asyncio.get_running_loop().sock_connect(sock, target)
+        except OSError as error:
+            raise _by_name(error, service) from None
         if options.get("ssl"):
             options.setdefault("server_hostname", _pair(service)[0])
         return await asyncio.open_connection(sock=sock, **options)
@@ -317,6 +315,12 @@ def local_service(writer: asyncio.StreamWriter) -> ServiceID | None:
     """The serviceID that the client of an asyncio connection asked for."""
     transport_socket = writer.get_extra_info("socket")
     return getattr(getattr(transport_socket, "_sock", transport_socket), "local_service", None)
+
+
+def _by_name(error: OSError, service: Any) -> OSError:
+    """An error of connect() that speaks of the service and not of a virtual address."""
+    reason = _REASONS.get(error.errno or 0)
+    return error if reason is None else OSError(error.errno, reason.format(_text(service)))
 
 
 def _text(service: Any) -> str:

@@ -37,6 +37,7 @@ from serval_node.io.datapath import DataPath, vector_available
 from serval_node.io.fast_flow import FlowCounters
 from serval_node.io.netlink import HostNetwork
 from serval_node.io.raw_ip import RawIp
+from serval_node.sal.events import FlowClosed
 from serval_node.sal.outputs import Deliver, InstallPath, RemovePath, Send
 from serval_node.sal.stack import Stack, StackConfig
 from serval_node.wire.ipv4 import address_text
@@ -62,6 +63,7 @@ class Node:
         self.warnings: list[str] = []
         self._closers: list[Callable[[], None]] = []
         self._controller: ControllerLink | None = None
+        self._left_counters: dict[int, tuple[int, ...]] = {}
         try:
             self._build(make_socket or _plain_socket)
         except BaseException:
@@ -160,7 +162,7 @@ class Node:
             elif isinstance(output, InstallPath):
                 path.install(output.state)
             elif isinstance(output, RemovePath):
-                path.remove(output.local_flow)
+                self._keep_counters(output.local_flow, path.remove(output.local_flow))
 
     def _settle(self) -> float | None:
         stack = self.stack
@@ -171,6 +173,8 @@ class Node:
         self._take_outputs()
         for event in stack.take_events():
             self._reactions.handle(event)
+            if isinstance(event, FlowClosed):
+                self._left_counters.pop(event.flow_id, None)
         return when
 
     def _network_changed(self) -> None:
@@ -202,9 +206,22 @@ class Node:
             if (entry := table.lookup(service_id)) is not None
         )
 
-    def flow_counters(self, local_flow: int) -> FlowCounters | None:
-        """The fast path's figures for a flow, None while it is not there."""
-        return self.data_path.counters(local_flow)
+    def _keep_counters(self, local_flow: int, counters: FlowCounters | None) -> None:
+        """A flow that has left the fast path is still in lists while it closes."""
+        if counters is None:
+            return
+        before = self._left_counters.get(local_flow, (0, 0, 0, 0))
+        now = (counters.sent_packets, counters.sent_bytes, counters.received_packets, counters.received_bytes)
+        self._left_counters[local_flow] = tuple(old + new for old, new in zip(before, now, strict=True))
+
+    def flow_counters(self, local_flow: int) -> tuple[int, ...]:
+        """Fast-path figures of a flow: packets and bytes out, packets and bytes in."""
+        left = self._left_counters.get(local_flow, (0, 0, 0, 0))
+        counters = self.data_path.counters(local_flow)
+        if counters is None:
+            return left
+        now = (counters.sent_packets, counters.sent_bytes, counters.received_packets, counters.received_bytes)
+        return tuple(old + new for old, new in zip(left, now, strict=True))
 
     def rules_changed(self) -> None:
         """Rules were changed by hand, or ended with a socket: the controller's picture of this node is out of

@@ -98,10 +98,7 @@ def _flow(flow: Flow, node: Node) -> dict[str, Any]:
         "peer_flow": flow.peer_flow,
         "kernel_peer": _endpoint(flow.kernel_peer),
     }
-    counters = node.flow_counters(flow.local_flow)
-    if counters is not None:
-        row["bytes_out"], row["bytes_in"] = counters.sent_bytes, counters.received_bytes
-        row["packets_out"], row["packets_in"] = counters.sent_packets, counters.received_packets
+    row["packets_out"], row["bytes_out"], row["packets_in"], row["bytes_in"] = node.flow_counters(flow.local_flow)
     return row
 
 

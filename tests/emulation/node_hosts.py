@@ -117,13 +117,15 @@ class HostNet:
     def __init__(self) -> None:
         self.hosts: dict[str, Host] = {}
         self._pids: dict[str, int] = {}
-        command("ip", "link", "add", BRIDGE, "type", "bridge")
-        command("ip", "link", "set", BRIDGE, "up")
         self.launcher = subprocess.Popen(
             [sys.executable, "-m", "serval_node.daemon.launcher"], stdout=subprocess.PIPE, text=True, cwd=ROOT
         )
         assert self.launcher.stdout is not None
-        assert self.launcher.stdout.readline() == "ready\n"
+        if self.launcher.stdout.readline() != "ready\n":
+            self.launcher.stdout.close()
+            raise AssertionError(f"the launcher did not start: exit status {self.launcher.wait(10)}")
+        command("ip", "link", "add", BRIDGE, "type", "bridge")
+        command("ip", "link", "set", BRIDGE, "up")
         self.channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.channel.settimeout(START_LIMIT)
         self.channel.connect(LAUNCHER)
