@@ -181,11 +181,27 @@ class ServalNetwork(Mininet):
         with self._step(f"services {', '.join(service.name for service in self.topo.services)}"):
             for service in self.topo.services:
                 for name in service.hosts:
-                    instance = Instance(self.serval_host(name), service)
-                    self.instances.append(instance)
-                    self.undo_at_stop(f"{service.name} on {name}", instance.stop)
+                    self.start_instance(service.name, name)
             for service in self.topo.services:
                 self.wait_service(service.name, service.hosts)
+
+    def start_instance(self, service: str, host: str) -> Instance:
+        """Start one more instance of a declared service, or one again that has ended; raises TestbedError."""
+        declared = next((item for item in self.topo.services if item.name == service), None)
+        if declared is None:
+            known = ", ".join(item.name for item in self.topo.services)
+            raise TestbedError(f"the topology declares no service {service!r}; there are: {known}")
+        instance = Instance(self.serval_host(host), declared)
+        self.instances.append(instance)
+        self.undo_at_stop(f"{service} on {host}", instance.stop)
+        return instance
+
+    def instance(self, service: str, host: str) -> Instance:
+        """The running instance of a service on a host; raises TestbedError."""
+        for instance in self.instances:
+            if (instance.service.name, instance.host.name) == (service, host) and instance.alive:
+                return instance
+        raise TestbedError(f"no instance of {service} that the testbed started is running on {host}")
 
     def wait_service(self, service: str, on: Sequence[str]) -> float:
         """Wait until the routers' rules for a service name exactly these hosts; returns the seconds it took."""

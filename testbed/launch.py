@@ -1,0 +1,228 @@
+"""`testbed run NAME`, inside the sandbox: builds the network, then a prompt at a terminal or a tour without one."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+import topologies
+from testbed import calibration, openvswitch, sandbox
+from testbed.calibration import Calibration
+from testbed.capture import SNAP_BYTES, Capture
+from testbed.errors import TestbedError, report
+from testbed.network import LOG_DIRECTORY, RUN_DIRECTORY, ServalNetwork
+from testbed.ownership import make_directory, owned_by_caller
+from testbed.prompt import Prompt
+from testbed.tour import Tour
+from topologies import TopologyError
+from topologies.declarations import Declared
+
+RESULTS = sandbox.ROOT / "results"
+INTERRUPTED = 128 + signal.SIGINT
+
+
+class Ended(Exception):
+    """A signal asked the run to end."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+def run(topology: str, arguments: Sequence[str]) -> int:
+    """Run a topology by name with its command-line options; returns the exit status."""
+    try:
+        kind = topologies.find(topology)
+        options = _parser(topology, kind).parse_args(list(arguments))
+        topo = kind(**{name: value for name in kind.parameters if (value := getattr(options, name)) is not None})
+    except (TopologyError, ValueError) as error:
+        report(TestbedError(f"{topology}: {error}"))
+        return 2
+    _prepare_process()
+    net = ServalNetwork(topo, say=say, seed=options.seed)
+    status = 1
+    try:
+        status = _Run(topology, net, options).go()
+    except TestbedError as error:
+        report(error)
+        report(TestbedError(f"the logs were kept in {_keep_logs(topology)}"))
+    except TopologyError as error:
+        report(TestbedError(str(error)))
+    except KeyboardInterrupt:
+        status = INTERRUPTED
+        say("\ninterrupted")
+    except Ended as ended:
+        status = 128 + ended.number
+        say(f"\nended by {ended}")
+    finally:
+        # Whoever is impatient now would leave the rest to be killed.
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        begun = time.monotonic()
+        net.stop()
+        say(f"stopped in order in {time.monotonic() - begun:.1f} s")
+    return status
+
+
+def say(line: str) -> None:
+    """A line for the user, at once."""
+    print(line, flush=True)
+
+
+@dataclass
+class _Run:
+    """One run from the first step to the end of the prompt or the tour."""
+
+    topology: str
+    net: ServalNetwork
+    options: argparse.Namespace
+
+    def go(self) -> int:
+        say(f"{self.topology}: {self.net.topo.summary}")
+        self.net.start()
+        for warning in self.net.warnings:
+            say(f"  warning: {warning}")
+        measured = None if self.options.no_calibration else self._calibrate()
+        if self.options.capture is not None:
+            self._capture()
+        self.net.start_services()
+        for line in banner(self.net, measured):
+            say(line)
+        if sys.stdin.isatty() and not self.options.tour:
+            Prompt(self.net)
+            return 0
+        asked, _ = calibration.asked([link.shape for link in self.net.links])
+        rate = None if asked is None else asked * calibration.TCP_PAYLOAD / calibration.FRAME_BYTES
+        return Tour(self.net, say, rate_asked=rate).run()
+
+    def _calibrate(self) -> Calibration:
+        begun = time.monotonic()
+        first = self.net.serval_hosts[0].name
+        measured = calibration.calibrate(self.net, first, self.net.topo.services[0].hosts[0])
+        say(f"  rate and round-trip time measured: {time.monotonic() - begun:.1f} s")
+        return measured
+
+    def _capture(self) -> None:
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        chosen = (
+            Path(self.options.capture) if self.options.capture else RESULTS / f"{self.topology}-{stamp}" / "capture"
+        )
+        capture = Capture(self.net.hosts, chosen.absolute(), snap=self.options.snap)
+        say(f"  capturing on {len(capture.interfaces)} interfaces")
+
+        def finish() -> None:
+            merged = capture.stop()
+            lost = f"; the kernel dropped {capture.dropped()} frames" if capture.dropped() else ""
+            say(f"capture: one file per interface beside {merged}{lost}")
+            say(f"  look at it with Wireshark, or: {Path(sys.executable)} -m serval_node.capture {merged}")
+
+        self.net.undo_at_stop("the capture", finish)
+
+
+def banner(net: ServalNetwork, measured: Calibration | None) -> list[str]:
+    """What was built, by which means, how well it does what was asked, and what to type next."""
+    topo = net.topo
+    clients = [host for host in net.serval_hosts if not _serves(topo, host.name) and host not in net.routers]
+    datapath = openvswitch.datapath_type()
+    where = "kernel" if datapath.name == "system" else "user space"
+    plain = [host.name for host in net.hosts if host not in net.serval_hosts]
+    lines = [
+        "",
+        f"built in {net.start_seconds:.1f} s: {len(net.serval_hosts)} Serval nodes, {len(net.links)} links",
+        f"  clients          {_named(clients)}",
+        f"  plain IP routers {', '.join(plain)} (no Serval)",
+        f"  service router   {_named(net.routers)} for *.{', *.'.join(topo.providers)}",
+        *(f"  {service.name:16} on {', '.join(service.hosts)}" for service in topo.services),
+        f"  switches         {', '.join(switch.name for switch in net.switches)}; OpenFlow 1.3, Open vSwitch's datapath"
+        f" in {where} ({datapath.reason})",
+        f"  delay and loss   {_impairments(net)}",
+        "  controller       in the sandbox, out of band: no host has an interface for it, and it uses no link",
+    ]
+    if measured is not None:
+        first, second = measured.lines()
+        way = f"{measured.source} - {measured.target}"
+        lines += [f"  {way:16} {first}", f"  {'':16} {second}", *_warnings(measured)]
+    lines += [f"  logs             {LOG_DIRECTORY} and {RUN_DIRECTORY}/hosts/NAME, inside the sandbox (testbed attach)"]
+    client, service = clients[0].name if clients else net.serval_hosts[0].name, topo.services[0].name
+    lines += ["try:", f"  {client} curl http://{service}/"]
+    lines += [f"  {client} serval trace {service}", "  tables", "(help lists more)"]
+    return lines
+
+
+def _warnings(measured: Calibration) -> list[str]:
+    return [] if measured.good else ["  WARNING: this is less than was asked; the machine may be busy"]
+
+
+def _serves(topo: Declared, name: str) -> bool:
+    return any(name in service.hosts for service in topo.services)
+
+
+def _named(members: Sequence[object]) -> str:
+    return ", ".join(f"{member.name} {member.addresses()[0]}" for member in members) or "none"  # type: ignore[attr-defined]
+
+
+def _impairments(net: ServalNetwork) -> str:
+    impaired = [link for link in net.links if link.mechanism is not None]
+    if not impaired:
+        return "none asked"
+    why = "this kernel has no netem" if impaired[0].mechanism == "relay" else "the kernel's"
+    return "; ".join(f"{link.name} {link.shape} by {link.mechanism}" for link in impaired) + f" ({why})"
+
+
+def _parser(topology: str, kind: type[Declared]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=f"testbed run {topology}", description=kind.summary)
+    for name, text in kind.parameters.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", dest=name, type=_value, metavar="X", help=text)
+    parser.add_argument(
+        "--capture", nargs="?", const="", metavar="DIR", help="pcap per interface and a merged one (default: results/)"
+    )
+    parser.add_argument(
+        "--snap", type=int, default=SNAP_BYTES, metavar="BYTES", help="kept of each frame, 0 for all (%(default)s)"
+    )
+    parser.add_argument("--seed", type=int, help="of the random loss")
+    parser.add_argument("--tour", action="store_true", help="the tour also at a terminal")
+    parser.add_argument("--no-calibration", action="store_true", help="do not measure rate and round-trip time first")
+    return parser
+
+
+def _value(text: str) -> int | float | str:
+    for convert in (int, float):
+        try:
+            return convert(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _prepare_process() -> None:
+    """Signals that end the run, programs of this Python's environment on PATH, and as many descriptors as allowed."""
+
+    def end(number: int, _frame: FrameType | None) -> NoReturn:
+        raise Ended(number)
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGHUP, end)
+    programs = str(Path(sys.executable).parent)
+    os.environ["PATH"] = os.pathsep.join([programs, os.environ.get("PATH", os.defpath)])
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _keep_logs(topology: str) -> Path:
+    """Copy the run's logs out of the sandbox, with which they would go; returns the directory."""
+    kept = make_directory(RESULTS / f"failed-{topology}-{time.strftime('%Y%m%d-%H%M%S')}")
+    for log in sorted(RUN_DIRECTORY.rglob("*.log")):
+        target = kept / log.relative_to(RUN_DIRECTORY)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(log, target)
+    return owned_by_caller(kept, recursive=True)

@@ -1,0 +1,124 @@
+"""The Mininet prompt, with the commands of this testbed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from mininet.cli import CLI
+from mininet.log import error, output
+
+from testbed import hosts
+from testbed.errors import TestbedError
+from testbed.hosts import ServalHost
+from testbed.links import parse_delay
+from testbed.network import ServalNetwork
+
+SERVAL_COMMANDS = ("serval", "servicectl")
+HELP = """
+Serval commands, in any host:
+  ann serval table | flows | stat | names           what its node knows
+  ann serval connect web.example --count 8          which instance answers each connect
+  ann serval trace web.example                      one connect, step by step
+  ann curl http://web.example/                      an unmodified program
+  ann iperf3 -c bulk.example                        bulk data, directly to the instance
+Of the whole network:
+  tables                    the service tables of all nodes
+  services                  the services, their instances and policies
+  servicectl ...            the controller by hand (servicectl --help)
+  kill web.example dan      kill -9 of a server that the testbed started; start web.example dan: again
+  impair r1 r2 delay=20ms loss=1 hole=on            change a relayed link while it runs
+Host names after the first word are replaced by addresses (not after serval and servicectl). Ctrl-C interrupts the
+command, `exit` or Ctrl-D ends the run.
+"""
+_IMPAIRMENTS: dict[str, Callable[[str], Any]] = {
+    "delay": parse_delay,
+    "loss": float,
+    "hole": {"on": True, "off": False}.__getitem__,
+}
+
+
+class Prompt(CLI):
+    """Runs until `exit`, end of input, or a signal that ends the run."""
+
+    mn: ServalNetwork
+    helpStr = CLI.helpStr + HELP
+
+    @classmethod
+    def initReadline(cls) -> None:
+        """Line editing without Mininet's history file: under sudo it would be root's, in the user's home."""
+        try:
+            import readline  # noqa: F401 - its import is what switches editing on
+        except ImportError:  # a Python without it still has a prompt
+            return
+
+    def do_tables(self, _line: str) -> None:
+        """The service tables of all nodes."""
+        for host in self.mn.serval_hosts:
+            output(f"--- {host.name}\n")
+            self._guarded(partial(self._table, host))
+
+    @staticmethod
+    def _table(host: ServalHost) -> None:
+        output(hosts.run(host, ["serval", "table"]))
+
+    def do_services(self, _line: str) -> None:
+        """The services, their instances and policies, as the controller knows them."""
+        self.do_servicectl("services")
+
+    def do_servicectl(self, line: str) -> None:
+        """The controller by hand: servicectl --help."""
+        self.do_sh(f"servicectl {line}")
+
+    def do_kill(self, line: str) -> None:
+        """kill SERVICE HOST: kill -9 of the server that the testbed started there."""
+        self._guarded(lambda: output(f"killed process {self.mn.instance(*self._two(line, 'SERVICE HOST')).kill()}\n"))
+
+    def do_start(self, line: str) -> None:
+        """start SERVICE HOST: start an instance (again)."""
+        self._guarded(lambda: self.mn.start_instance(*self._two(line, "SERVICE HOST")))
+
+    def do_impair(self, line: str) -> None:
+        """impair NODE NODE [delay=20ms] [loss=PERCENT] [hole=on|off]: change a relayed link."""
+        self._guarded(lambda: self._impair(line))
+
+    def default(self, line: str) -> None:
+        """A command in a host. serval and servicectl get host names as they are, and an unknown host one clear line."""
+        first, arguments, _ = self.parseline(line)
+        if first not in self.mn:
+            hint = f"; hosts and switches: {' '.join(sorted(self.mn))}" if arguments else ""
+            error(f"*** unknown command or host {line.split()[0]!r}; try: help{hint}\n")
+        elif arguments and arguments.split()[0] in SERVAL_COMMANDS:
+            self.mn[first].sendCmd(arguments)
+            self.waitForNode(self.mn[first])
+        else:
+            super().default(line)
+
+    def _impair(self, line: str) -> None:
+        words = line.split()
+        if len(words) < 3:
+            raise TestbedError("usage: impair NODE NODE [delay=20ms] [loss=PERCENT] [hole=on|off]")
+        link = self.mn.link_between(words[0], words[1])
+        wanted: dict[str, Any] = {}
+        for word in words[2:]:
+            key, _, value = word.partition("=")
+            try:
+                wanted[key] = _IMPAIRMENTS[key](value)
+            except (KeyError, ValueError):
+                raise TestbedError(f"{word!r} is none of delay=20ms, loss=PERCENT, hole=on, hole=off") from None
+        link.impair(**wanted)
+
+    @staticmethod
+    def _two(line: str, usage: str) -> tuple[str, str]:
+        words = line.split()
+        if len(words) != 2:
+            raise TestbedError(f"two words are wanted: {usage}")
+        return words[0], words[1]
+
+    @staticmethod
+    def _guarded(action: Callable[[], object]) -> None:
+        try:
+            action()
+        except TestbedError as problem:
+            error(f"*** {problem}\n")
