@@ -11,6 +11,7 @@ runner's process does that; the logic beside the apps does without and is tested
 from __future__ import annotations
 
 import os
+import socket
 import sys
 import time
 import warnings
@@ -116,9 +117,13 @@ class Runner:
         return dict(self._manager.applications)
 
     def _check_port(self) -> None:
-        # The framework would open it in a green thread, where a failure is only logged.
+        # The framework would open it in a green thread, where a failure is only logged; and with SO_REUSEPORT, so that
+        # two controllers would share the port and each get half of the nodes.
         try:
-            hub.listen(self._address).close()
+            with socket.socket() as trial:
+                trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                trial.bind(self._address)
+                trial.listen()
         except OSError as error:
             host, port = self._address
             raise StartError(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
