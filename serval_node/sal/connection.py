@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
+from serval_node.sal.events import Refusal
 from serval_node.wire.sal_header import NONCE_LENGTH, Control, ControlFlag
 from serval_node.wire.serial import serial_add, serial_leq, serial_lt
 
@@ -95,6 +96,23 @@ class ControlState:
             return None
         self.pending = None
         return pending.flags
+
+    def doubts_reset(self, control: Control) -> Refusal | None:
+        """Why a RST is not to be believed; None when it is.
+
+        It carries the peer's nonce and a number that is not an old one, or it answers a packet of ours and carries our
+        nonce (protocol notes 2.6): then it must name the last acknowledgement that we sent, or what we have sent and
+        nobody has acknowledged. A router's answer to a late copy of our SYN does neither once we are connected.
+        """
+        if self.peer_nonce is not None and control.nonce == self.peer_nonce:
+            return Refusal.STALE_CONTROL if serial_lt(control.verno, self.rcv_nxt) else None
+        if control.nonce != self.local_nonce:
+            return Refusal.WRONG_NONCE
+        if control.flags & ControlFlag.ACK:
+            believed = serial_lt(self.snd_una, control.ackno)
+        else:
+            believed = self.peer_nonce is not None and control.verno == self.rcv_nxt
+        return None if believed else Refusal.WRONG_NUMBER
 
     def is_stale(self, control: Control) -> bool:
         """An older number than expected, in a packet that is not a mere acknowledgement."""

@@ -159,9 +159,22 @@ class Context:
         """Remove a flow from everything."""
         if self.flows.get(flow.local_flow) is not flow:
             return
+        self._close(flow, reason, now)
+        self.flows.remove(flow)
+
+    def bury(self, flow: Flow, reason: str, now: float) -> None:
+        """End a flow whose peer may not know: its flowID stays taken for a while, to answer what still comes by RST."""
+        self._close(flow, reason, now)
+        self.flows.detach(flow)
+        self.at(now + self.config.time_wait, self._unbury, flow)
+
+    def _unbury(self, flow: Flow, now: float) -> None:
+        if flow.state is State.CLOSED:
+            self.flows.remove(flow)
+
+    def _close(self, flow: Flow, reason: str, now: float) -> None:
         self.uninstall(flow)
         opened = flow.state in ESTABLISHED
         flow.state = State.CLOSED
-        self.flows.remove(flow)
         self.half_open.pop(flow.local_flow, None)
         self.events.append(FlowClosed(now, flow.local_flow, flow.service_id, flow.server, opened, reason))

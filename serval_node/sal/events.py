@@ -39,6 +39,7 @@ class Refusal(str, Enum):
     NO_SUCH_CONNECTION = "no_such_connection"
     UNSUPPORTED_TRANSPORT = "unsupported_transport"
     LISTENER_GONE = "listener_gone"
+    FLOW_CLOSED = "flow_closed"
 
     def __str__(self) -> str:
         return self.value

@@ -45,10 +45,10 @@ class Flow:
     """One flow of this host: half-open, established or in TIME_WAIT."""
 
     __slots__ = (
-        "attempts", "control", "created", "fast", "fin_acked", "fin_end", "initial_ack", "initial_seq",
+        "attempts", "control", "created", "deadline", "fast", "fin_acked", "fin_end", "initial_ack", "initial_seq",
         "kernel_local", "kernel_peer", "local_address", "local_flow", "peer_address", "peer_flow", "protocol",
-        "request_key", "resetting", "server", "service_id", "sources", "state", "syn_window", "target", "third_ack",
-        "third_ack_due", "unconfirmed",
+        "request_key", "reset_sent", "resetting", "server", "service_id", "sources", "state", "syn_ack", "syn_sent",
+        "syn_window", "target", "third_ack", "third_ack_due", "unconfirmed",
     )  # fmt: skip
 
     def __init__(
@@ -74,6 +74,12 @@ class Flow:
         self.initial_seq = 0
         self.initial_ack = 0
         self.syn_window = 0
+        # The client's only SYN, for a round-trip sample; None after a second one (Karn).
+        self.syn_sent: float | None = None
+        # When an unanswered connect(), or a flow whose kernel socket has gone, is given up.
+        self.deadline = 0.0
+        # The TCP part of the SYN-ACK, kept until the kernel answers it.
+        self.syn_ack: bytes | None = None
         # How often the current step was tried: SYNs, third ACKs, probes of a reset.
         self.attempts = 0
         self.fin_end: int | None = None
@@ -83,6 +89,7 @@ class Flow:
         self.third_ack_due = False
         self.unconfirmed = False
         self.resetting = False
+        self.reset_sent = 0.0
         self.fast = False
 
     @property
@@ -144,6 +151,10 @@ class FlowTable:
 
     def remove(self, flow: Flow) -> None:
         self._flows.pop(flow.local_flow, None)
+        self.detach(flow)
+
+    def detach(self, flow: Flow) -> None:
+        """Find the flow by its flowID only from now on: kernel and clients are done with it."""
         if self._by_kernel.get(flow.kernel_key) is flow:
             del self._by_kernel[flow.kernel_key]
         if flow.request_key is not None and self._by_request.get(flow.request_key) is flow:

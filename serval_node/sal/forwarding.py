@@ -11,8 +11,7 @@ from serval_node.sal.events import Refusal, SynForwarded
 from serval_node.sal.outputs import Send
 from serval_node.sal.resolution import Verdict
 from serval_node.wire.ipv4 import Ipv4Header
-from serval_node.wire.sal_header import MAX_SOURCES, Control, ControlFlag, SalPacket, Source, encode
-from serval_node.wire.serial import serial_add
+from serval_node.wire.sal_header import MAX_SOURCES, SalPacket, Source, encode
 from serval_node.wire.serviceid import ServiceID
 from serval_node.wire.transport import recompute_checksum
 
@@ -57,10 +56,3 @@ def forward(
         )
     )
     return True
-
-
-def refuse_unknown(context: Context, header: Ipv4Header, packet: SalPacket, control: Control) -> None:
-    """RST|ACK with the SYN's own nonce, so that a client who asks for nothing that exists learns it at once (S29)."""
-    client = packet.source[0] if packet.source else header.source
-    reset = Control(ControlFlag.RST | ControlFlag.ACK, 0, serial_add(control.verno, 1), control.nonce)
-    context.answer(header.destination, client, (0, packet.src_flow), packet.protocol, reset)

@@ -66,12 +66,10 @@ class Client:
         local = context.environment.source_address(destination)
         if local is None:
             return False
-        again = flow.target is not None
+        flow.syn_sent = now if flow.target is None else None
         flow.target = target
         flow.local_address, flow.peer_address = local, destination
         flow.initial_seq = tcp.seq
-        # Karn: a round trip is only measured when one SYN was sent.
-        flow.created = now if not again else -1.0
         context.events.append(
             SynResolved(
                 now,
@@ -87,14 +85,13 @@ class Client:
         control = flow.control.make(_SYN, mark=MARK)
         context.send(flow, (control, Service(flow.service_id)), strip_timestamps(segment))
         context.events.append(SynSent(now, flow.local_flow, flow.service_id, local, destination))
-        context.at(now + context.config.request_timeout, self._give_up, flow)
-        flow.attempts += 1
+        flow.deadline = now + context.config.request_timeout
+        context.at(flow.deadline, self._give_up, flow)
         return True
 
     def _give_up(self, flow: Flow, now: float) -> None:
-        # Each SYN sets its own timer; the last one counts.
-        flow.attempts -= 1
-        if flow.state is State.REQUEST and flow.attempts == 0:
+        # Each SYN sets a timer of its own; the last one counts.
+        if flow.state is State.REQUEST and now >= flow.deadline:
             self._context.forget(flow, "no answer", now)
 
     def receive_syn_ack(
@@ -107,11 +104,13 @@ class Client:
             return
         if control.ackno != serial_add(flow.control.initial, 1):
             context.refuse(Refusal.WRONG_NUMBER, now)
-            return
-        if flow.state is State.REQUEST:
+        elif flow.state is State.REQUEST:
             self._accept(flow, header, packet, control, tcp, now)
         elif control.nonce == flow.control.peer_nonce and packet.src_flow == flow.peer_flow:
-            self.send_third_ack(flow)
+            if flow.third_ack is None:
+                self.repeat_syn_ack(flow)
+            else:
+                self.send_third_ack(flow)
         else:
             context.refuse(Refusal.OTHER_INSTANCE, now)
             # Our nonce shows the loser that it is we who do not want it (S44).
@@ -129,25 +128,32 @@ class Client:
             return
         flow.control.learn_peer(control)
         flow.control.acknowledge(control.ackno)
-        if flow.created > 0:
-            flow.control.rtt = now - flow.created
+        if flow.syn_sent is not None:
+            flow.control.rtt = now - flow.syn_sent
         flow.peer_flow = packet.src_flow
         flow.peer_address = packet.source[-1] if packet.source else header.source
         flow.local_address = header.destination
         flow.initial_ack = tcp.seq
         flow.state = advance(flow.state, Happening.SYN_ACK) or flow.state
         flow.third_ack_due = flow.unconfirmed = True
+        flow.syn_ack = packet.payload
         context.events.append(SynAckReceived(now, flow.local_flow, flow.peer_flow, flow.peer_address, packet.source))
         context.deliver(flow, packet.payload)
+
+    def repeat_syn_ack(self, flow: Flow) -> None:
+        """sal0 may have lost the SYN-ACK that we had; the kernel has not answered it yet."""
+        if flow.syn_ack is not None:
+            self._context.deliver(flow, flow.syn_ack)
 
     def complete(self, flow: Flow, segment: bytes, tcp: TcpHeader, now: float) -> None:
         """The kernel's first segment after the SYN-ACK: its ACK becomes the third ACK, without data."""
         flow.third_ack_due = False
+        flow.syn_ack = None
         flow.third_ack = set_flags(segment[: tcp.header_length], ACK)
         self.send_third_ack(flow)
         context = self._context
-        context.at(now + THIRD_ACK_SECONDS, self._repeat, flow)
         flow.attempts = 0
+        context.at(now + self._pause(flow), self._repeat, flow)
         assert flow.peer_address is not None
         context.events.append(
             FlowOpened(
@@ -168,7 +174,12 @@ class Client:
             return
         flow.attempts += 1
         self.send_third_ack(flow)
-        self._context.at(now + THIRD_ACK_SECONDS * (1 << flow.attempts), self._repeat, flow)
+        self._context.at(now + self._pause(flow), self._repeat, flow)
+
+    def _pause(self, flow: Flow) -> float:
+        # On a long path the answer needs more than 100 ms.
+        first = max(THIRD_ACK_SECONDS, 1.5 * (flow.control.rtt or 0.0))
+        return first * (1 << flow.attempts)
 
     def refused(self, flow: Flow, now: float, reason: str) -> None:
         """The request was answered by RST: so is the kernel's SYN, and connect() fails with ECONNREFUSED."""

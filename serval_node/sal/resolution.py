@@ -44,7 +44,7 @@ def resolve(
     """The target for one packet of ``size`` bytes, counted; None when no rule matches.
 
     ``key`` is asked for what the hash selector hashes: the client's address. ``sticky`` is the choice for an earlier
-    copy of the packet: it holds while that target can still be chosen. ``actions`` restricts the lookup to entries
+    copy of the packet: it holds while that target is in the rule. ``actions`` restricts the lookup to entries
     with such targets, and the choice to these.
     """
     if actions is None:
@@ -54,7 +54,7 @@ def resolve(
     if entry is None:
         return None
     slot = None if sticky is None else entry.slot_of(sticky)
-    if slot is None or slot not in entry.selectable or (actions and slot.target.action not in actions):
+    if slot is None or (actions and slot.target.action not in actions):
         slot = _choose(entry, key, rng, actions)
     for counters in (entry.counters, slot.counters):
         if slot.target.action is Action.DROP:

@@ -16,9 +16,10 @@ from serval_node.sal.context import Context, Environment, StackConfig
 from serval_node.sal.delay_queue import Delayed
 from serval_node.sal.events import ConnectFailed, DelayNotify, Event, Refusal, Refused
 from serval_node.sal.flow_table import Endpoint, Flow, FlowTable
-from serval_node.sal.forwarding import forward, refuse_unknown
+from serval_node.sal.forwarding import forward
 from serval_node.sal.opening import Client, Server
 from serval_node.sal.outputs import Deliver, Output
+from serval_node.sal.resets import refuse_unknown, reset_unknown
 from serval_node.sal.resolution import HOST_ACTIONS, StickyChoices, resolve
 from serval_node.sal.service_table import Action, Entry, ServiceTable
 from serval_node.sal.states import ESTABLISHED, State
@@ -39,7 +40,7 @@ from serval_node.wire.ipv4 import (
 )
 from serval_node.wire.sal_header import Control, ControlFlag, SalPacket, decode
 from serval_node.wire.serviceid import Prefix, ServiceID
-from serval_node.wire.transport import ACK, RST, SYN, TcpHeader, build_tcp, verify
+from serval_node.wire.transport import ACK, FIN, RST, SYN, TcpHeader, build_tcp, verify
 
 __all__ = ["Environment", "Stack", "StackConfig"]
 
@@ -205,8 +206,11 @@ class Stack:
     ) -> None:
         context = self._context
         if flow is not None and flow.state is not State.REQUEST:
-            # The kernel uses these ports anew.
-            context.forget(flow, "ports used again", now)
+            if tcp.seq == flow.initial_seq and not flow.server:
+                # Its timer was faster than our delivery of the SYN-ACK.
+                self._client.repeat_syn_ack(flow)
+                return
+            self._replace(flow, now)
             flow = None
         if flow is not None:
             service_id: ServiceID | None = flow.service_id
@@ -235,6 +239,13 @@ class Stack:
             flow = flow or self._client.begin(local, peer, service_id, now)
             if not self._client.send_syn(flow, segment, tcp, verdict, now):
                 self._fail(flow, local, packet, service_id, Refusal.NO_ROUTE, ICMP_NET_UNREACHABLE, now)
+
+    def _replace(self, flow: Flow, now: float) -> None:
+        """The kernel uses the ports of a flow anew: for the kernel that one is over."""
+        if flow.state in ESTABLISHED and flow.state is not State.TIMEWAIT:
+            self._transfer.abandon(flow, "ports used again", now)
+        else:
+            self._context.forget(flow, "ports used again", now)
 
     def _own_address(self, entry: Entry) -> Address:
         """This host's address towards the targets of an entry: what they would see as the client."""
@@ -306,6 +317,8 @@ class Stack:
         flow = self.flows.get(packet.dst_flow)
         if flow is None:
             self._context.refuse(Refusal.UNKNOWN_FLOW, now)
+            if control is not None:
+                reset_unknown(self._context, header, packet, control)
             return
         if packet.protocol != flow.protocol:
             raise WireError(DropReason.UNKNOWN_PROTOCOL)
@@ -316,6 +329,8 @@ class Stack:
             self._context.refuse(Refusal.WRONG_PEER_FLOW, now)
         elif tcp is None:
             self._context.refuse(Refusal.NO_CONTROL, now)
+        elif flow.state is State.CLOSED:
+            self._transfer.answer_dead(flow, now)
         elif flow.state not in ESTABLISHED:
             self._context.refuse(Refusal.NOT_CONFIRMED, now)
         else:
@@ -330,29 +345,30 @@ class Stack:
         tcp: TcpHeader | None,
         now: float,
     ) -> None:
-        if control.flags & _SYN:
+        if control.flags & _SYN and flow.state is not State.CLOSED:
             self._client.receive_syn_ack(flow, header, packet, control, tcp, now)
         elif control.flags & _RST:
-            self._receive_reset(flow, packet, control, now)
+            self._receive_reset(flow, control, now)
         elif flow.state is State.RESPOND:
             self._server.receive_third_ack(flow, header, packet, control, now)
-        elif flow.state not in ESTABLISHED:
+        elif flow.state is State.REQUEST:
             self._context.refuse(Refusal.UNEXPECTED_CONTROL, now)
         elif control.nonce != flow.control.peer_nonce or packet.src_flow != flow.peer_flow:
             self._context.refuse(Refusal.WRONG_NONCE, now)
+        elif flow.state is State.CLOSED:
+            self._transfer.answer_dead(flow, now)
         elif not flow.resetting:
             self._transfer.control(flow, control, packet.payload, now)
 
-    def _receive_reset(self, flow: Flow, packet: SalPacket, control: Control, now: float) -> None:
-        """RST with the peer's nonce, or with our own: whoever answers a packet of ours has seen it."""
-        known = flow.control.local_nonce, flow.control.peer_nonce
-        if control.nonce not in known:
-            self._context.refuse(Refusal.WRONG_NONCE, now)
+    def _receive_reset(self, flow: Flow, control: Control, now: float) -> None:
+        refusal = flow.control.doubts_reset(control)
+        if refusal is not None:
+            self._context.refuse(refusal, now)
         elif flow.state is State.REQUEST:
             self._client.refused(flow, now, "refused")
         elif flow.state is State.RESPOND:
             self._server.abandon(flow, "reset by the peer", now)
-        elif flow.state in ESTABLISHED:
+        elif flow.state in ESTABLISHED and flow.state is not State.TIMEWAIT:
             self._transfer.reset(flow, now)
 
     def _receive_syn(self, header: Ipv4Header, packet: SalPacket, control: Control, raw: Buffer, now: float) -> None:
@@ -395,6 +411,8 @@ class Stack:
                 context.refuse(Refusal.UNSUPPORTED_TRANSPORT, now, service_id, client)
                 return
             tcp = TcpHeader.decode(packet.payload)
+            if tcp.flags & (SYN | ACK | RST | FIN) != SYN:
+                raise WireError(DropReason.BAD_TRANSPORT_HEADER)
             if not unicast:
                 context.refuse(Refusal.BROADCAST, now, service_id, client)
                 return
@@ -446,7 +464,19 @@ class Stack:
         if delayed.from_kernel:
             self._unreachable(delayed.packet, ICMP_HOST_UNREACHABLE)
 
-    # -- from the data path
+    # -- from the host
+
+    def kernel_socket_gone(self, local: Endpoint, peer: Endpoint, now: float) -> None:
+        """The kernel destroyed the socket of a flow, or keeps only its TIME_WAIT. What it had to say came before, as
+        packets; one that timed out, was reset or never connected says nothing. Unknown ends are ignored.
+        """
+        flow = self.flows.by_kernel(local, peer)
+        if flow is None:
+            return
+        if flow.state is State.REQUEST:
+            self._context.forget(flow, "given up", now)
+        elif flow.state in ESTABLISHED and flow.state is not State.TIMEWAIT:
+            self._transfer.socket_gone(flow, now)
 
     def note_peer_activity(self, local_flow: int, now: float) -> None:
         """A packet of a flow came by the fast path: the peer has our third ACK."""

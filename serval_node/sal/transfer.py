@@ -6,7 +6,7 @@ from serval_node.sal.connection import ControlState
 from serval_node.sal.context import Context
 from serval_node.sal.events import Refusal
 from serval_node.sal.flow_table import Flow
-from serval_node.sal.states import Happening, State, advance
+from serval_node.sal.states import ESTABLISHED, Happening, State, advance
 from serval_node.wire.sal_header import Control, ControlFlag
 from serval_node.wire.serial import serial_add, serial_leq
 from serval_node.wire.transport import ACK, FIN, RST, TcpHeader, build_tcp, split
@@ -16,6 +16,10 @@ _ACK, _RST, _FIN = ControlFlag.ACK, ControlFlag.RST, ControlFlag.FIN
 # Linux answers segments outside of its window at most every 0.5 s.
 _PROBE_SECONDS = 0.6
 _PROBES = 5
+# Much of what was on its way when a flow was reset arrives at once; one RST answers it.
+_RESET_PAUSE = 0.1
+# The kernel's news of a destroyed socket may overtake its last packets, which still lie in sal0.
+_LAST_PACKETS = 1.0
 
 
 class Transfer:
@@ -49,8 +53,22 @@ class Transfer:
         context = self._context
         # The TCP RST has the exact sequence number that the peer's kernel wants; SAL's RST ends the flow.
         context.send(flow, (), segment)
-        context.send(flow, (flow.control.make(_RST | _ACK),), b"")
-        context.forget(flow, "reset by this host", now)
+        self.abandon(flow, "reset by this host", now)
+
+    def abandon(self, flow: Flow, reason: str, now: float) -> None:
+        """Tell the peer that the flow is over. This RST may get lost: what still comes is answered by another."""
+        self._send_reset(flow, now)
+        self._context.bury(flow, reason, now)
+
+    def answer_dead(self, flow: Flow, now: float) -> None:
+        """A packet for a flow that was reset here (protocol notes 2.6, case c)."""
+        self._context.refuse(Refusal.FLOW_CLOSED, now)
+        if now >= flow.reset_sent + _RESET_PAUSE:
+            self._send_reset(flow, now)
+
+    def _send_reset(self, flow: Flow, now: float) -> None:
+        flow.reset_sent = now
+        self._context.send(flow, (flow.control.make(_RST | _ACK),), b"")
 
     # -- from the network
 
@@ -90,8 +108,10 @@ class Transfer:
             context.refuse(Refusal.STALE_CONTROL, now)
             context.send(flow, (state.make(_ACK),), b"")
         elif segment:
-            # A repeated third ACK: harmless for TCP, and it carries the peer's window.
+            # A repeated third ACK. TCP may have missed it (a full accept queue) and does not answer it when it has
+            # not: without our answer an idle client would go on repeating.
             context.deliver(flow, segment)
+            context.send(flow, (state.make(_ACK),), b"")
         self.heard_control(flow)
 
     def heard_control(self, flow: Flow) -> None:
@@ -142,6 +162,23 @@ class Transfer:
     def _time_out(self, flow: Flow, now: float) -> None:
         if flow.state is State.TIMEWAIT:
             self._context.forget(flow, "closed", now)
+
+    # -- the kernel's socket has gone
+
+    def socket_gone(self, flow: Flow, now: float) -> None:
+        """Nobody here wants more of this flow; the kernel's last packets may still have to pass, and SAL's close."""
+        flow.deadline = now + (_LAST_PACKETS if flow.fin_end is None else self._context.config.time_wait)
+        self._context.at(flow.deadline, self._end_without_socket, flow)
+
+    def _end_without_socket(self, flow: Flow, now: float) -> None:
+        if flow.state not in ESTABLISHED or flow.state is State.TIMEWAIT or now < flow.deadline:
+            return
+        if flow.resetting:
+            self._context.forget(flow, "reset by the peer", now)
+        elif flow.fin_end is None:
+            self.abandon(flow, "socket gone", now)
+        else:
+            self._context.forget(flow, "peer is gone", now)
 
     # -- reset by the peer
 

@@ -1,0 +1,319 @@
+"""Hosts joined in memory under a virtual clock: real stacks, small fake kernels, a data path that does what it is told,
+and a network that loses, duplicates and delays packets as a seed decides.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from serval_node.sal.events import Event
+from serval_node.sal.flow_table import ForwardingState
+from serval_node.sal.outputs import Deliver, InstallPath, Output, RemovePath, Send
+from serval_node.sal.service_table import Action, Target
+from serval_node.sal.stack import Stack, StackConfig
+from serval_node.wire.ipv4 import PROTOCOL_SERVAL, PROTOCOL_TCP, Ipv4Header, address, build_ipv4
+from serval_node.wire.naming import SERVICE_PORT_ANY, Naming
+from serval_node.wire.sal_header import SalPacket, bare_header, decode
+from serval_node.wire.serviceid import Prefix, ServiceID
+from serval_node.wire.transport import FIN, RST, SYN, TcpHeader, split, to_kernel, to_wire, verify
+from tests.unit.sal.fake_tcp import Kernel, Listener, Socket
+
+SAL0 = address("198.18.0.1")
+LOOPBACK = address("127.0.0.1")
+WEB = "web.example"
+NAMES = {WEB: address("198.18.10.1"), "bulk.example": address("198.18.10.2"), "web.other": address("198.18.10.3")}
+NAMING = Naming({"example": 0x9C1185, "other": 0x9C1186})
+WEB_ID = NAMING.service_id(WEB)
+WEB_BIND = NAMING.bind_prefix(WEB)
+DELAY = 0.010
+
+# Says whether a packet of `host` to the network is lost: (host, send, packet).
+Loss = Callable[["Host", Send, SalPacket], bool]
+
+
+def forward(*names: str, **fields: object) -> tuple[Target, ...]:
+    """FORWARD targets to these addresses."""
+    return tuple(Target(Action.FORWARD, address=address(name), **fields) for name in names)  # type: ignore[arg-type]
+
+
+@dataclass
+class Names:
+    """The environment of one host."""
+
+    own: bytes
+    routes: Callable[[bytes], bool]
+    exact: dict[bytes, ServiceID] = field(default_factory=dict)
+
+    def source_address(self, destination: bytes) -> bytes | None:
+        if destination == LOOPBACK:
+            return LOOPBACK
+        return self.own if self.routes(destination) else None
+
+    def is_local(self, address: bytes) -> bool:
+        return address in (self.own, LOOPBACK)
+
+    def service_for(self, address: bytes, port: int) -> ServiceID | None:
+        if address in self.exact:
+            return self.exact[address]
+        for name, known in NAMES.items():
+            if known == address:
+                return NAMING.service_id(name, 0 if port == SERVICE_PORT_ANY else port)
+        return None
+
+
+class Host:
+    """A stack, its kernel and its data path."""
+
+    def __init__(self, world: World, name: str, own: str, seed: int, config: StackConfig) -> None:
+        self.world = world
+        self.name = name
+        self.address = address(own)
+        self.environment = Names(self.address, lambda destination: destination not in world.unreachable)
+        self.stack = Stack(config=config, environment=self.environment, rng=random.Random(seed))
+        self.kernel = Kernel(SAL0, random.Random(seed + 1), self.from_kernel)
+        self.kernel.on_destroy = lambda socket: self.stack.kernel_socket_gone(socket.local, socket.peer, self.now)
+        self.paths: dict[int, ForwardingState] = {}
+        self.fast_packets = 0
+        self.events: list[Event] = []
+        self._kernel_queue: list[tuple[bytes, int]] = []
+
+    @property
+    def now(self) -> float:
+        return self.world.now
+
+    # -- programs
+
+    def connect(self, name: str = WEB, port: int = SERVICE_PORT_ANY, *, local_port: int | None = None) -> Socket:
+        socket = self.kernel.connect(NAMES[name], port, self.now, local_port=local_port)
+        self.settle()
+        return socket
+
+    def serve(
+        self, prefix: Prefix = WEB_BIND, port: int = 80, *, backlog: int = 1000, at: bytes | None = None
+    ) -> Listener:
+        """A listening socket with its DEMUX rule."""
+        listener = self.kernel.listen(port, backlog=backlog, address=at)
+        target = Target(Action.DEMUX, port=port, protocol=PROTOCOL_TCP, listen_address=at, priority=32000)
+        self.stack.service_table.add_target(prefix, target, "local")
+        return listener
+
+    def unserve(self, listener: Listener, prefix: Prefix = WEB_BIND) -> None:
+        entry = self.stack.service_table.get(prefix)
+        assert entry is not None
+        target = next(target for target in entry.targets() if target.port == listener.local[1])
+        self.stack.service_table.remove_target(prefix, target, "local")
+        self.kernel.close_listener(listener)
+
+    def send(self, socket: Socket, data: bytes) -> None:
+        socket.send(data, self.now)
+        self.settle()
+
+    def shutdown(self, socket: Socket) -> None:
+        socket.shutdown(self.now)
+        self.settle()
+
+    def close(self, socket: Socket) -> None:
+        socket.close(self.now)
+        self.settle()
+
+    def abort(self, socket: Socket) -> None:
+        socket.abort()
+        self.settle()
+
+    # -- moving packets
+
+    def from_kernel(self, packet: bytes, gso: int) -> None:
+        self._kernel_queue.append((packet, gso))
+
+    def from_network(self, packet: bytes) -> None:
+        if not self._fast_receive(packet):
+            self.stack.network_packet(memoryview(packet), self.now)
+        self.settle()
+
+    def settle(self) -> None:
+        """Carry out everything, as the daemon's loop does after each batch."""
+        while self._kernel_queue or self._pump():
+            queue, self._kernel_queue = self._kernel_queue, []
+            for packet, gso in queue:
+                if not self._fast_send(packet, gso):
+                    self.stack.kernel_packet(memoryview(packet), gso, self.now)
+            self._pump()
+
+    def _pump(self) -> bool:
+        outputs = self.stack.take_outputs()
+        for output in outputs:
+            self._carry_out(output)
+        self.events += self.stack.take_events()
+        return bool(outputs)
+
+    def _carry_out(self, output: Output) -> None:
+        if isinstance(output, Send):
+            self.world.transmit(self, output)
+        elif isinstance(output, Deliver):
+            self.world.delivered += 1
+            if not self.world.loses_delivery(self):
+                self.kernel.input(output.packet, self.now)
+        elif isinstance(output, InstallPath):
+            assert output.state.local_flow not in self.paths, "installed twice"
+            self.paths[output.state.local_flow] = output.state
+        elif isinstance(output, RemovePath):
+            del self.paths[output.local_flow]
+
+    # -- the data path
+
+    def _fast_send(self, packet: bytes, gso: int) -> bool:
+        header = Ipv4Header.decode(packet)
+        if header.protocol != PROTOCOL_TCP:
+            return False
+        segment = header.payload(packet)
+        tcp = TcpHeader.decode(segment)
+        if tcp.flags & (SYN | FIN | RST):
+            return False
+        local, peer = (header.source, tcp.source_port), (header.destination, tcp.destination_port)
+        for state in self.paths.values():
+            if (state.kernel_local, state.kernel_peer) == (local, peer):
+                for piece in split(segment, gso) if gso else [segment]:
+                    wire = to_wire(piece, PROTOCOL_TCP, state.local_address, state.peer_address)
+                    data = bare_header(state.local_flow, state.peer_flow, PROTOCOL_TCP) + wire
+                    self.fast_packets += 1
+                    self.world.transmit(self, Send(state.local_address, state.peer_address, 64, data))
+                return True
+        return False
+
+    def _fast_receive(self, packet: bytes) -> bool:
+        header = Ipv4Header.decode(packet)
+        data = header.payload(packet)
+        for state in self.paths.values():
+            if (header.source, header.destination) != (state.peer_address, state.local_address):
+                continue
+            if data[:12] != bare_header(state.peer_flow, state.local_flow, PROTOCOL_TCP):
+                continue
+            if data[12 + 13] & (SYN | FIN | RST) or not verify(
+                data[12:], PROTOCOL_TCP, header.source, header.destination
+            ):
+                return False
+            (local, local_port), (peer, peer_port) = state.kernel_local, state.kernel_peer
+            segment = to_kernel(data[12:], PROTOCOL_TCP, peer, local, peer_port, local_port)
+            self.fast_packets += 1
+            self.kernel.input(build_ipv4(peer, local, PROTOCOL_TCP, segment), self.now)
+            self.stack.note_peer_activity(state.local_flow, self.now)
+            return True
+        return False
+
+    # -- what a test asks
+
+    def happened(self, kind: type) -> list[Event]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+    def count(self, reason: object) -> int:
+        return self.stack.counters.get(str(reason), 0)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A packet as it was handed to the network."""
+
+    time: float
+    host: str
+    source: bytes
+    destination: bytes
+    ttl: int
+    packet: SalPacket
+    raw: bytes
+
+
+class World:
+    """The clock and the network."""
+
+    def __init__(self, seed: int = 1) -> None:
+        self.rng = random.Random(seed)
+        self.now = 1000.0
+        self.delay = DELAY
+        self.loss = 0.0
+        self.duplication = 0.0
+        self.jitter = 0.0
+        self.delivery_loss = 0.0
+        self.delivered = 0
+        self.lose: Loss | None = None
+        self.unreachable: set[bytes] = set()
+        self.hosts: dict[bytes, Host] = {}
+        self.seen: list[Seen] = []
+        self.keep_seen = True
+        self._seed = seed
+        self._events: list[tuple[float, int, Host, bytes]] = []
+        self._order = itertools.count()
+        self._calls: list[tuple[float, int, Callable[[], None]]] = []
+
+    def host(self, name: str, own: str, **config: object) -> Host:
+        self._seed += 1000
+        host = Host(self, name, own, self._seed, StackConfig(**config))  # type: ignore[arg-type]
+        self.hosts[host.address] = host
+        return host
+
+    def loses_delivery(self, host: Host) -> bool:
+        return self.delivery_loss > 0 and self.rng.random() < self.delivery_loss
+
+    def at(self, when: float, call: Callable[[], None]) -> None:
+        heapq.heappush(self._calls, (when, next(self._order), call))
+
+    def transmit(self, host: Host, send: Send) -> None:
+        packet = decode(send.data)
+        assert not packet.payload or verify(packet.payload, packet.protocol, send.source, send.destination)
+        if self.keep_seen:
+            self.seen.append(Seen(self.now, host.name, send.source, send.destination, send.ttl, packet, send.data))
+        if self.lose is not None and self.lose(host, send, packet):
+            return
+        copies = 2 if self.rng.random() < self.duplication else 1
+        for _ in range(copies):
+            if self.rng.random() < self.loss:
+                continue
+            self.inject(send, self.delay + self.rng.random() * self.jitter, sender=host)
+
+    def inject(self, send: Send, delay: float = 0.0, *, sender: Host | None = None) -> None:
+        """Let a packet arrive after ``delay``, wherever it came from."""
+        receiver = sender if send.destination == LOOPBACK else self.hosts.get(send.destination)
+        if receiver is not None:
+            raw = build_ipv4(send.source, send.destination, PROTOCOL_SERVAL, send.data, ttl=send.ttl)
+            heapq.heappush(self._events, (self.now + delay, next(self._order), receiver, raw))
+
+    def _next(self) -> float | None:
+        times = [queue[0][0] for queue in (self._events, self._calls) if queue]
+        for host in self.hosts.values():
+            times += [t for t in (host.stack.next_timer(), host.kernel.next_timer()) if t is not None]
+        return min(times, default=None)
+
+    def run(self, seconds: float = 5.0, *, until: Callable[[], bool] | None = None) -> None:
+        """Let time pass; with ``until``, no longer than needed, and failing when it does not come true."""
+        end = self.now + seconds
+        while until is None or not until():
+            when = self._next()
+            if when is None or when > end:
+                self.now = end
+                assert until is None or until(), f"not after {seconds} s of virtual time"
+                return
+            self.now = max(self.now, when)
+            while self._events and self._events[0][0] <= self.now:
+                _, _, host, raw = heapq.heappop(self._events)
+                host.from_network(raw)
+            while self._calls and self._calls[0][0] <= self.now:
+                heapq.heappop(self._calls)[2]()
+            for host in self.hosts.values():
+                timer = host.stack.next_timer()
+                if timer is not None and timer <= self.now:
+                    host.stack.handle_timer(self.now)
+                host.kernel.run_timers(self.now)
+                host.settle()
+
+    # -- what a test asks
+
+    def controls(self, flags: int, host: str | None = None) -> list[Seen]:
+        """The packets seen with exactly these CONTROL flags."""
+        return [
+            seen
+            for seen in self.seen
+            if (control := seen.packet.control) is not None and control.flags == flags and host in (None, seen.host)
+        ]
