@@ -37,6 +37,8 @@ class Selector(str, Enum):
     HASH = "hash"
 
 
+# Of weights and priorities: 32 bits, as in the original's messages.
+_LARGEST = 0xFFFFFFFF
 _ALONE = (Action.DELAY, Action.DROP)
 
 
@@ -69,8 +71,15 @@ class Target:
             raise RuleError(f"{self.action.name} with{'out' if self.address is None else ''} an address")
         if (self.port is None) == (self.action is Action.DEMUX):
             raise RuleError(f"{self.action.name} with{'out' if self.port is None else ''} a port")
-        if self.weight < 1 or self.priority < 0:
-            raise RuleError(f"weight {self.weight} and priority {self.priority}: at least 1 and 0 are needed")
+        for address in (self.address, self.listen_address):
+            if address is not None and len(address) != 4:
+                raise RuleError(f"{self.action.name} with an address of {len(address)} bytes")
+        if self.port is not None and not 0 < self.port <= 0xFFFF:
+            raise RuleError(f"{self.action.name} with port {self.port}")
+        if not 1 <= self.weight <= _LARGEST or not 0 <= self.priority <= _LARGEST:
+            raise RuleError(
+                f"weight {self.weight} and priority {self.priority}: from 1 and from 0 to {_LARGEST} is possible"
+            )
 
 
 @dataclass(frozen=True, slots=True)
