@@ -11,7 +11,7 @@ from serval_node.sal.events import Refusal, SynForwarded
 from serval_node.sal.outputs import Send
 from serval_node.sal.resolution import Verdict
 from serval_node.wire.ipv4 import Ipv4Header
-from serval_node.wire.sal_header import MAX_SOURCES, SalPacket, Source, encode
+from serval_node.wire.sal_header import MAX_SOURCES, Pad, SalPacket, Source, encode
 from serval_node.wire.serviceid import ServiceID
 from serval_node.wire.transport import recompute_checksum
 
@@ -35,7 +35,8 @@ def forward(
     if refusal is not None:
         context.refuse(refusal, now, service_id, client)
         return False
-    kept = tuple(extension for extension in packet.extensions if not isinstance(extension, Source))
+    # Without padding there is always room for SOURCE among the ten extensions that a receiver takes.
+    kept = tuple(extension for extension in packet.extensions if not isinstance(extension, (Source, Pad)))
     payload = packet.payload
     if payload:
         payload = recompute_checksum(payload, packet.protocol, header.source, target)

@@ -17,8 +17,8 @@ from serval_node.sal.flow_table import Endpoint, Flow, RequestKey
 from serval_node.sal.resolution import Verdict
 from serval_node.sal.service_table import Action
 from serval_node.sal.states import Happening, State, advance
-from serval_node.wire.ipv4 import PROTOCOL_TCP, Ipv4Header
-from serval_node.wire.sal_header import MARK, Control, ControlFlag, SalPacket, Service, Source
+from serval_node.wire.ipv4 import PROTOCOL_TCP, Address, Ipv4Header
+from serval_node.wire.sal_header import MARK, MAX_SOURCES, Control, ControlFlag, SalPacket, Service, Source
 from serval_node.wire.serial import serial_add
 from serval_node.wire.serviceid import ServiceID
 from serval_node.wire.transport import ACK, RST, SYN, TcpHeader, build_tcp, set_flags, strip_timestamps
@@ -238,10 +238,7 @@ class Server:
         target = verdict.slot.target
         assert target.port is not None
         local = target.listen_address or context.config.sal0_address, target.port
-        try:
-            peer = context.peers.endpoint(key[0], lambda end: context.flows.by_kernel(local, end) is not None)
-        except OverflowError:
-            peer = None
+        peer = self._virtual_peer(key[0], local)
         if peer is None:
             return None
         if len(context.half_open) >= context.config.half_open_limit:
@@ -259,6 +256,16 @@ class Server:
         context.at(now + context.config.half_open_timeout, self._expire, flow)
         return flow
 
+    def _virtual_peer(self, client: Address, local: Endpoint) -> Endpoint | None:
+        """What the listener sees as the client; None when the client has used up its ports there."""
+        context = self._context
+        for _ in range(2):
+            try:
+                return context.peers.endpoint(client, lambda end: context.flows.by_kernel(local, end) is not None)
+            except OverflowError:
+                context.peers.retain({flow.kernel_peer[0] for flow in context.flows})
+        return None
+
     def _expire(self, flow: Flow, now: float) -> None:
         if flow.state is State.RESPOND:
             self.abandon(flow, "no third ACK", now)
@@ -273,7 +280,9 @@ class Server:
         flow.initial_seq = tcp.seq
         control = flow.control.make(_SYN | _ACK, mark=MARK)
         if flow.sources:
-            self._context.send(flow, (control, Source((*flow.sources, flow.local_address))), segment)
+            # Of a path that fills the list, the last router gives way: the client needs the end, our address.
+            path = (*flow.sources[: MAX_SOURCES - 1], flow.local_address)
+            self._context.send(flow, (control, Source(path)), segment)
         else:
             self._context.send(flow, (control,), segment)
 

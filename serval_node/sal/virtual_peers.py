@@ -6,7 +6,7 @@ It is chosen from the client's address alone and stays when the client moves, be
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
 from serval_node.sal.flow_table import Endpoint
 from serval_node.wire.ipv4 import Address
@@ -42,6 +42,12 @@ class VirtualPeers:
     def client(self, address: Address) -> Address | None:
         """The client behind a virtual address."""
         return self._clients.get(address)
+
+    def retain(self, used: Container[Address]) -> None:
+        """Forget the clients whose virtual address is not ``used``: forged SYNs must not use up the block for ever."""
+        for address in [address for address in self._clients if address not in used]:
+            del self._by_client[self._clients.pop(address)]
+            self._next_port.pop(address, None)
 
     def endpoint(self, client: Address, in_use: Callable[[Endpoint], bool]) -> Endpoint | None:
         """The client's address with a port that is not ``in_use``; None when all are."""
