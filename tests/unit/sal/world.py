@@ -166,9 +166,9 @@ class Host:
     # -- the data path
 
     def _fast_send(self, packet: bytes, gso: int) -> bool:
-        header = Ipv4Header.decode(packet)
-        if header.protocol != PROTOCOL_TCP:
+        if packet[0] >> 4 != 4 or packet[9] != PROTOCOL_TCP:
             return False
+        header = Ipv4Header.decode(packet)
         segment = header.payload(packet)
         tcp = TcpHeader.decode(segment)
         if tcp.flags & (SYN | FIN | RST):
@@ -192,9 +192,9 @@ class Host:
                 continue
             if data[:12] != bare_header(state.peer_flow, state.local_flow, PROTOCOL_TCP):
                 continue
-            if data[12 + 13] & (SYN | FIN | RST) or not verify(
-                data[12:], PROTOCOL_TCP, header.source, header.destination
-            ):
+            if len(data) < 12 + 20 or data[12 + 13] & (SYN | FIN | RST):
+                return False
+            if not verify(data[12:], PROTOCOL_TCP, header.source, header.destination):
                 return False
             (local, local_port), (peer, peer_port) = state.kernel_local, state.kernel_peer
             segment = to_kernel(data[12:], PROTOCOL_TCP, peer, local, peer_port, local_port)

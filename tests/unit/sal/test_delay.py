@@ -1,0 +1,167 @@
+"""DELAY: SYNs wait for a decision, bounded, with one notification per service and release (S26)."""
+
+from __future__ import annotations
+
+import pytest
+
+from serval_node.sal.events import DelayNotify, Refusal
+from serval_node.sal.service_table import Action, Rule, Target
+from serval_node.wire.ipv4 import address
+from serval_node.wire.sal_header import ControlFlag
+from serval_node.wire.serviceid import Prefix
+from tests.unit.sal.conftest import A, C, D, E, Figure
+from tests.unit.sal.world import NAMING, WEB_BIND, WEB_ID, Host, World, forward
+
+_SYN = ControlFlag.SYN
+BLOCK = NAMING.block("example")
+DELAY_RULE = Rule(BLOCK, (Target(Action.DELAY),))
+
+
+def notices(host: Host) -> list[DelayNotify]:
+    return host.happened(DelayNotify)  # type: ignore[return-value]
+
+
+@pytest.fixture(params=["router", "host"])
+def place(request: pytest.FixtureRequest, figure: Figure) -> Host:
+    """Where the DELAY rule is: at c, or at a itself."""
+    host = figure.c if request.param == "router" else figure.a
+    table = host.stack.service_table
+    if host is figure.a:
+        table.remove_rule(BLOCK, "controller")
+        figure.point(E)
+    table.set_rule(DELAY_RULE, "controller")
+    return host
+
+
+def decide(figure: Figure, place: Host) -> None:
+    rule = Rule(WEB_BIND, forward(E) if place is figure.c else forward(C))
+    place.stack.service_table.set_rule(rule, "controller")
+
+
+def test_one_notification_and_release(figure: Figure, place: Host) -> None:
+    listener = figure.e.serve()
+    clients = [figure.a.connect() for _ in range(5)]
+    figure.world.run(0.5)
+    (notice,) = notices(place)
+    assert notice.service_id == WEB_ID and notice.prefix == BLOCK
+    assert place.stack.delayed() == {WEB_ID: 5}
+    assert all(client.state == "SYN_SENT" for client in clients) and not listener.queue
+    decide(figure, place)
+    place.settle()
+    figure.world.run(0.1)
+    assert len(listener.queue) == 5 and not place.stack.delayed()
+    assert all(client.state == "ESTABLISHED" for client in clients)
+
+
+def test_verdict_releases_too(figure: Figure, place: Host) -> None:
+    figure.e.serve()
+    client = figure.a.connect()
+    figure.world.run(0.1)
+    place.stack._rules_changed = False
+    decide(figure, place)
+    place.stack._rules_changed = False
+    assert place.stack.delay_verdict(WEB_BIND, release=True, now=figure.world.now) == 1
+    place.settle()
+    figure.world.run(0.1)
+    assert client.state == "ESTABLISHED"
+
+
+def test_retransmissions_take_one_place(figure: Figure, place: Host) -> None:
+    figure.a.connect()
+    figure.world.run(10)
+    assert place.stack.delayed() == {WEB_ID: 1} and len(notices(place)) == 1
+    listener = figure.e.serve()
+    decide(figure, place)
+    place.settle()
+    figure.world.run(10)
+    assert len(listener.queue) == 1 and len(figure.e.stack.flows) == 1
+
+
+def test_each_service_has_its_notification(figure: Figure, place: Host) -> None:
+    for _ in range(3):
+        figure.a.connect("web.example")
+        figure.a.connect("bulk.example")
+    figure.world.run(0.1)
+    assert sorted(notice.service_id for notice in notices(place)) == sorted([WEB_ID, NAMING.service_id("bulk.example")])
+
+
+def test_release_into_delay_waits_again_with_a_new_notification(figure: Figure, place: Host) -> None:
+    """The original deadlocks here."""
+    figure.a.connect()
+    figure.world.run(0.1)
+    assert place.stack.delay_verdict(Prefix.default(), release=True, now=figure.world.now) == 1
+    place.settle()
+    assert place.stack.delayed() == {WEB_ID: 1} and len(notices(place)) == 2
+
+
+def test_drop_verdict(figure: Figure, place: Host) -> None:
+    client = figure.a.connect()
+    figure.world.run(0.1)
+    assert place.stack.delay_verdict(Prefix.of(WEB_ID), release=False, now=figure.world.now) == 1
+    place.settle()
+    assert not place.stack.delayed() and place.count(Refusal.DELAY_DROPPED) == 1
+    assert client.error == ("EHOSTUNREACH" if place is figure.a else None)
+    figure.world.run(2)
+    assert len(notices(place)) == (1 if place is figure.a else 2), "the retransmission asks anew"
+
+
+def test_verdict_for_another_service_changes_nothing(figure: Figure, place: Host) -> None:
+    figure.a.connect()
+    figure.world.run(0.1)
+    other = NAMING.bind_prefix("bulk.example")
+    assert place.stack.delay_verdict(other, release=False, now=figure.world.now) == 0
+    assert place.stack.delayed() == {WEB_ID: 1}
+
+
+@pytest.mark.parametrize("where", ["router", "host"])
+def test_queue_is_bounded_and_waiting_ends(where: str) -> None:
+    """S27: overflow and expiry are counted, and the program on the own host sees an error."""
+    world = World()
+    limits = {"delay_limit": 10, "delay_timeout": 20.0}
+    a = world.host("a", A, **limits)
+    c = world.host("c", C, forwarding=True, **limits)
+    a.stack.service_table.set_rule(DELAY_RULE if where == "host" else Rule(BLOCK, forward(C)), "controller")
+    c.stack.service_table.set_rule(DELAY_RULE, "controller")
+    place = a if where == "host" else c
+    clients = [a.connect() for _ in range(25)]
+    world.run(0.5)
+    assert place.stack.delayed() == {WEB_ID: 10} and place.count(Refusal.DELAY_FULL) == 15
+    assert sum(client.error == "EHOSTUNREACH" for client in clients) == (15 if where == "host" else 0)
+    if where == "host":
+        world.run(25)
+        assert place.count(Refusal.DELAY_EXPIRED) == 10 and not place.stack.delayed()
+        assert all(client.error == "EHOSTUNREACH" for client in clients)
+        assert not list(a.stack.flows)
+
+
+def test_expiry_at_the_router_is_counted(figure: Figure) -> None:
+    figure.c.stack.service_table.set_rule(DELAY_RULE, "controller")
+    client = figure.a.connect()
+    figure.world.run(0.5)
+    client.vanish()
+    figure.world.run(61)
+    assert figure.c.count(Refusal.DELAY_EXPIRED) == 1 and not figure.c.stack.delayed()
+
+
+def test_release_after_the_program_has_gone_leaves_nothing(figure: Figure, place: Host) -> None:
+    figure.e.serve()
+    client = figure.a.connect()
+    figure.world.run(0.1)
+    client.vanish()
+    figure.a.settle()
+    decide(figure, place)
+    place.settle()
+    figure.world.run(2)
+    assert not list(figure.a.stack.flows) or all(flow.state.name == "CLOSED" for flow in figure.a.stack.flows)
+    assert not list(figure.e.stack.flows) and not figure.e.kernel.sockets
+
+
+def test_longer_rule_is_found_behind_delay(figure: Figure) -> None:
+    """Intended use: DELAY on a block, FORWARD on what has been decided."""
+    figure.c.stack.service_table.set_rule(DELAY_RULE, "controller")
+    figure.point(D)
+    listener = figure.d.serve()
+    figure.a.connect()
+    figure.world.run(1)
+    assert len(listener.queue) == 1 and not notices(figure.c)
+    assert figure.world.controls(_SYN, "c")[0].destination == address(D)
