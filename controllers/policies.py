@@ -5,7 +5,7 @@ The choice per SYN is made by the service router from the rule's selector:
     weighted-random   a share of the SYNs in proportion to the weight
     round-robin       one after the other, each as often in a round as its weight says
     two-choices       two at random, of which the less loaded; the controller keeps a load figure in each target
-    hash              a consistent hash table over the client's address and flow: few change hands when instances do
+    hash              a consistent hash table over the client's address: few clients change hands when instances do
 """
 
 from __future__ import annotations
