@@ -209,6 +209,10 @@ class Server:
         """A SYN that a DEMUX rule gives to a local listener."""
         context = self._context
         client = packet.source[0] if packet.source else header.source
+        if len(packet.source) >= MAX_SOURCES:
+            # The answer has our address at the end of the list.
+            context.refuse(Refusal.SOURCE_FULL, now, service_id, client)
+            return
         flow = self._new_flow((client, packet.src_flow, control.nonce), service_id, verdict, now)
         if flow is None:
             context.refuse(Refusal.HALF_OPEN_FULL, now, service_id, client)
@@ -280,9 +284,7 @@ class Server:
         flow.initial_seq = tcp.seq
         control = flow.control.make(_SYN | _ACK, mark=MARK)
         if flow.sources:
-            # Of a path that fills the list, the last router gives way: the client needs the end, our address.
-            path = (*flow.sources[: MAX_SOURCES - 1], flow.local_address)
-            self._context.send(flow, (control, Source(path)), segment)
+            self._context.send(flow, (control, Source((*flow.sources, flow.local_address))), segment)
         else:
             self._context.send(flow, (control,), segment)
 

@@ -40,7 +40,7 @@ from serval_node.wire.ipv4 import (
 )
 from serval_node.wire.sal_header import Control, ControlFlag, SalPacket, decode
 from serval_node.wire.serviceid import Prefix, ServiceID
-from serval_node.wire.transport import ACK, FIN, RST, SYN, TcpHeader, build_tcp, verify
+from serval_node.wire.transport import ACK, FIN, RST, SYN, TcpHeader, build_tcp, strip_timestamps, verify
 
 __all__ = ["Environment", "Stack", "StackConfig"]
 
@@ -205,13 +205,13 @@ class Stack:
         now: float,
     ) -> None:
         context = self._context
-        if flow is not None and flow.state is not State.REQUEST:
-            if tcp.seq == flow.initial_seq and not flow.server:
-                # Its timer was faster than our delivery of the SYN-ACK.
-                self._client.repeat_syn_ack(flow)
-                return
+        if flow is not None and (flow.server or tcp.seq != flow.initial_seq):
             self._replace(flow, now)
             flow = None
+        elif flow is not None and flow.state is not State.REQUEST:
+            # Its timer was faster than our delivery of the SYN-ACK.
+            self._client.repeat_syn_ack(flow)
+            return
         if flow is not None:
             service_id: ServiceID | None = flow.service_id
         else:
@@ -379,13 +379,18 @@ class Stack:
             context.refuse(Refusal.NO_SERVICE, now)
             return
         service_id = services[0]
+        if not self._environment.is_local(header.destination):
+            # Before the table, whose counters and DELAY rules are not for what everyone on the link gets.
+            context.refuse(Refusal.BROADCAST, now, service_id, client)
+            return
         key = client, packet.src_flow, control.nonce
         known = self.flows.by_request(key)
         if known is not None:
             # The kernel repeats its SYN-ACK; a child that is already accepted has no use for a late copy.
             context.refuse(Refusal.DUPLICATE_SYN, now)
             if known.state is State.RESPOND and packet.payload:
-                context.deliver(known, packet.payload)
+                _opening_segment(packet)
+                context.deliver(known, strip_timestamps(packet.payload))
             return
         verdict = resolve(
             self.service_table,
@@ -396,10 +401,9 @@ class Stack:
             sticky=self._sticky.get(key, now),
             actions=None if self._config.forwarding else HOST_ACTIONS,
         )
-        unicast = self._environment.is_local(header.destination)
         if verdict is None:
             context.refuse(Refusal.NO_RULE, now, service_id, client)
-            if self._config.forwarding and unicast:
+            if self._config.forwarding:
                 refuse_unknown(context, header, packet, control)
         elif verdict.action is Action.DROP:
             context.refuse(Refusal.DROP_RULE, now, service_id, client)
@@ -410,15 +414,8 @@ class Stack:
             if packet.protocol != PROTOCOL_TCP or not packet.payload:
                 context.refuse(Refusal.UNSUPPORTED_TRANSPORT, now, service_id, client)
                 return
-            tcp = TcpHeader.decode(packet.payload)
-            if tcp.flags & (SYN | ACK | RST | FIN) != SYN:
-                raise WireError(DropReason.BAD_TRANSPORT_HEADER)
-            if not unicast:
-                context.refuse(Refusal.BROADCAST, now, service_id, client)
-                return
+            tcp = _opening_segment(packet)
             self._server.receive_syn(header, packet, control, service_id, verdict, tcp, now)
-        elif not unicast:
-            context.refuse(Refusal.BROADCAST, now, service_id, client)
         elif forward(context, header, packet, service_id, verdict, now):
             self._sticky.put(key, verdict.slot.target, now)
 
@@ -483,3 +480,13 @@ class Stack:
         flow = self.flows.get(local_flow)
         if flow is not None:
             flow.unconfirmed = False
+
+
+def _opening_segment(packet: SalPacket) -> TcpHeader:
+    """What a SAL SYN carries must open a TCP connection: nothing else goes to a listener."""
+    if packet.protocol != PROTOCOL_TCP:
+        raise WireError(DropReason.UNKNOWN_PROTOCOL)
+    tcp = TcpHeader.decode(packet.payload)
+    if tcp.flags & (SYN | ACK | RST | FIN) != SYN:
+        raise WireError(DropReason.BAD_TRANSPORT_HEADER, f"a SYN with TCP flags {tcp.flags:#04x}")
+    return tcp

@@ -107,6 +107,9 @@ class Transfer:
         elif state.is_stale(control):
             context.refuse(Refusal.STALE_CONTROL, now)
             context.send(flow, (state.make(_ACK),), b"")
+        elif not control.flags & _ACK:
+            # RSYN: this node does not follow a moving peer.
+            context.refuse(Refusal.UNEXPECTED_CONTROL, now)
         elif segment:
             # A repeated third ACK. TCP may have missed it (a full accept queue) and does not answer it when it has
             # not: without our answer an idle client would go on repeating.
@@ -189,6 +192,7 @@ class Transfer:
         if flow.resetting:
             return
         flow.resetting = True
+        flow.unconfirmed = False
         flow.attempts = 0
         self._context.uninstall(flow)
         self._probe(flow, now)
@@ -199,13 +203,17 @@ class Transfer:
             context.forget(flow, "reset by the peer", now)
             return
         flow.attempts += 1
-        context.deliver(flow, build_tcp(0, 0, flow.initial_ack, serial_add(flow.initial_seq, 1), ACK))
+        self._deliver_probe(flow)
         context.at(now + _PROBE_SECONDS, self._probe, flow)
 
     def _finish_reset(self, flow: Flow, tcp: TcpHeader, now: float) -> None:
-        # A RST in answer means that the socket is gone already.
-        if not tcp.flags & RST:
-            if not tcp.flags & ACK:
-                return
+        # A RST in answer means that the socket is gone. Before that the number may be that of a segment which left the
+        # kernel before our last data came in: the answer to the next probe, now or by the timer, tells.
+        if tcp.flags & RST:
+            self._context.forget(flow, "reset by the peer", now)
+        elif tcp.flags & ACK:
             self._context.deliver(flow, build_tcp(0, 0, tcp.ack, 0, RST))
-        self._context.forget(flow, "reset by the peer", now)
+            self._deliver_probe(flow)
+
+    def _deliver_probe(self, flow: Flow) -> None:
+        self._context.deliver(flow, build_tcp(0, 0, flow.initial_ack, serial_add(flow.initial_seq, 1), ACK))
