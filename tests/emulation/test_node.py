@@ -273,16 +273,21 @@ def test_a_static_binary_is_served(ann: Host, dan: Host, tmp_path: Path) -> None
 
 
 def test_shutdown_of_a_listener_ends_its_rule_by_the_poll(dan: Host) -> None:
+    """No kernel event tells of it; nobody but servald watches here, because there is no `serval run`."""
     program = """
 import socket, time
-s = socket.create_server(("0.0.0.0", 8091)); input(); s.shutdown(socket.SHUT_RDWR); time.sleep(60)
+s = socket.create_server(("0.0.0.0", 8091)); print("up", flush=True)
+input(); s.shutdown(socket.SHUT_RDWR); time.sleep(60)
 """
-    run = dan.serve("shut.example", sys.executable, "-c", program, stdin=subprocess.PIPE, text=True)
-    served(dan, "shut.example")
-    assert run.stdin is not None
+    process = dan.popen(sys.executable, "-c", program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdin is not None and process.stdout is not None
+    assert process.stdout.readline() == "up\n"
+    bound = dan.serval("bind", "shut.example", "8091").stdout
+    assert bound.endswith("is served by port 8091 as long as it listens\n")
+    assert len(dan.rules("shut.example")) == 1
     started = time.monotonic()
-    run.stdin.write("\n")
-    run.stdin.flush()
+    process.stdin.write("\n")
+    process.stdin.flush()
     gone(dan, "shut.example")
     assert time.monotonic() - started < 1.0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -125,6 +126,7 @@ while True:
         assert controller.stdout.readline() == "up\n"
         ann: Host = net.add("ann", controller={"host": "127.0.0.1", "port": 6653})
         for _ in range(2):  # and again after the controller has closed the connection
+            assert select.select([controller.stdout], [], [], 10)[0], "no connection came"
             assert controller.stdout.readline().startswith("0400"), "an OpenFlow 1.3 HELLO"
         addresses = ann.run("ip", "-4", "-o", "address", "show").stdout
         assert sorted(line.split()[1] for line in addresses.splitlines()) == ["eth0", "lo", "sal0"]
