@@ -64,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     as_json.add_argument("--json", action="store_true", help="print one JSON document")
     _add_lists(commands, as_json)
     _add_connect(commands, as_json)
-    _add_bind(commands)
+    _add_bind(commands, as_json)
     _add_run(commands)
     _add_trace(commands, as_json)
     return parser
@@ -100,9 +100,10 @@ def _add_connect(
     parser.add_argument("--timeout", type=float, default=10.0, metavar="S", help="longest wait (default 10)")
 
 
-def _add_bind(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_bind(commands: argparse._SubParsersAction[argparse.ArgumentParser], as_json: argparse.ArgumentParser) -> None:
     parser = commands.add_parser(
         "bind",
+        parents=[as_json],
         help="give a name to a listening port, or serve the name",
         description="With PORT: name the socket that listens on this kernel port now, for as long as it listens. "
         "Without: serve the name here, echoing what comes.",
@@ -194,7 +195,7 @@ def _bind(client: Client, options: argparse.Namespace) -> int:
         return bind.serve(options.service, options.answer)
     if options.remove:
         return bind.unbind_port(client, options.service, options.port)
-    return bind.bind_port(client, options.service, options.port)
+    return bind.bind_port(client, options.service, options.port, as_json=options.json)
 
 
 def _run(client: Client, options: argparse.Namespace) -> int:

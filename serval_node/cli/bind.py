@@ -7,17 +7,21 @@ import threading
 
 from serval_node import socket as serval
 from serval_node.cli.errors import CommandError
+from serval_node.cli.output import print_json
 from serval_node.control.local import Client, ControlError
 
 _CHUNK = 1 << 16
 
 
-def bind_port(client: Client, name: str, port: int) -> int:
+def bind_port(client: Client, name: str, port: int, *, as_json: bool) -> int:
     """Name whatever listens on a kernel port of this host; the rule lives as long as it listens."""
     try:
         answer = client.request("bind", service=name, port=port)
     except ControlError as error:
         raise CommandError(str(error)) from None
+    if as_json:
+        print_json(answer)
+        return 0
     for warning in answer["warnings"]:
         print(f"serval: warning: {warning}", file=sys.stderr)
     print(f"{answer['service']} ({answer['prefix']}) is served by port {port} as long as it listens")

@@ -83,6 +83,9 @@ class Node:
         self.events = EventLog(self.names.describe)
         self.loads = ServiceLoads()
         self._reactions = StackEvents(self.events.add, self.loads, self.announce, self._announce_later)
+        # Before any setting is changed: it is what fails without privileges.
+        self._raw = RawIp()
+        self._closers.append(self._raw.close)
         prepare_host()
         self.network = HostNetwork()
         self._closers.append(self.network.close)
@@ -106,8 +109,6 @@ class Node:
         offload = vector_available() if config.offload is None else config.offload
         self.tun = open_sal0(config.mtu or self.network.smallest_mtu(), offload, config.congestion, self.warnings)
         self._closers.append(self.tun.close)
-        raw = RawIp()
-        self._closers.append(raw.close)
         self.stack = Stack(
             config=StackConfig(forwarding=config.forwarding),
             environment=HostEnvironment(self.network, self.names),
@@ -115,7 +116,7 @@ class Node:
         )
         self.data_path = DataPath(
             self.tun,
-            raw,
+            self._raw,
             stack_kernel=self._kernel_packet,
             stack_network=self._network_packet,
             on_first_packet=self._first_packet,
