@@ -85,14 +85,17 @@ class Tun:
     def _configure(self, config: TunConfig) -> None:
         name = config.name.encode()
         mask = (0xFFFFFFFF << (32 - config.prefix_length)) & 0xFFFFFFFF
+        requests = [
+            (_SIOCSIFADDR, _socket_address(config.address)),
+            (_SIOCSIFNETMASK, _socket_address(mask.to_bytes(4, "big"))),
+            (_SIOCSIFMTU, struct.pack("=i12x", config.mtu)),
+        ]
+        if config.queue_length != DEFAULT_QUEUE_LENGTH:
+            # Needs root of the machine; in a user namespace the kernel's own length has to do: the default here.
+            requests.append((_SIOCSIFTXQLEN, struct.pack("=i12x", config.queue_length)))
+        requests.append((_SIOCSIFFLAGS, struct.pack("=H14x", _IFF_UP | _IFF_RUNNING)))
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
-            for request, value in (
-                (_SIOCSIFADDR, _socket_address(config.address)),
-                (_SIOCSIFNETMASK, _socket_address(mask.to_bytes(4, "big"))),
-                (_SIOCSIFMTU, struct.pack("=i12x", config.mtu)),
-                (_SIOCSIFTXQLEN, struct.pack("=i12x", config.queue_length)),
-                (_SIOCSIFFLAGS, struct.pack("=H14x", _IFF_UP | _IFF_RUNNING)),
-            ):
+            for request, value in requests:
                 fcntl.ioctl(control, request, struct.pack("16s16s8x", name, value))
 
     def fileno(self) -> int:
