@@ -176,5 +176,8 @@ class Context:
         self.uninstall(flow)
         opened = flow.state in ESTABLISHED
         flow.state = State.CLOSED
+        # Nothing is repeated for it any more.
+        flow.unconfirmed = flow.resetting = False
+        flow.control.pending = None
         self.half_open.pop(flow.local_flow, None)
         self.events.append(FlowClosed(now, flow.local_flow, flow.service_id, flow.server, opened, reason))

@@ -199,6 +199,8 @@ class Transfer:
 
     def _probe(self, flow: Flow, now: float) -> None:
         context = self._context
+        if not flow.resetting:
+            return
         if flow.attempts >= _PROBES:
             context.forget(flow, "reset by the peer", now)
             return

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from serval_node.sal.events import Refusal
+from serval_node.sal.events import FlowClosed, Refusal
 from serval_node.sal.opening import THIRD_ACK_TRIES
 from serval_node.sal.outputs import Send
 from serval_node.sal.service_table import Action, Rule, Target
@@ -189,3 +189,35 @@ def test_virtual_addresses_are_one_per_client_and_run_out(monkeypatch: pytest.Mo
     peers.retain({kept})
     assert peers.address(bytes(4)) == kept and peers.client(kept) == bytes(4)
     assert peers.address(b"\xff\xff\xff\xff") != kept
+
+
+@pytest.mark.parametrize("closing", [False, True])
+def test_nothing_is_repeated_for_a_flow_that_was_aborted(pair: Pair, closing: bool) -> None:
+    """Neither its third ACK nor its FIN: they would open, or keep alive, what nobody here wants."""
+    client = pair.a.connect()
+    pair.world.run(1, until=lambda: client.state == "ESTABLISHED")
+    if closing:
+        pair.a.send(client, b"x")
+        pair.world.run(1)
+        pair.world.lose = lambda host, send, packet: packet.control is not None
+        pair.a.shutdown(client)
+        pair.world.run(0.1)
+        assert [flow.state for flow in pair.a.stack.flows] == [State.FINWAIT1]
+    pair.world.lose = lambda host, send, packet: True
+    pair.a.abort(client)
+    sent = len(pair.world.seen)
+    pair.world.run(50)
+    assert not [seen for seen in pair.world.seen[sent:] if seen.host == "a"]
+    assert len(pair.a.happened(FlowClosed)) == 1
+    pair.world.run(100)
+    assert not list(pair.a.stack.flows) and len(pair.a.happened(FlowClosed)) == 1
+
+
+def test_waiting_under_delay_is_counted_from_the_first_copy(figure: Figure) -> None:
+    """The kernel's retransmissions neither take another place nor prolong the wait."""
+    figure.c.stack.service_table.set_rule(Rule(WEB_BIND, (Target(Action.DELAY),)), "controller")
+    figure.a.connect()
+    figure.world.run(59)
+    assert figure.c.stack.delayed() == {WEB_ID: 1} and len(figure.world.controls(_SYN, "a")) > 3
+    figure.world.run(1.5)
+    assert not figure.c.stack.delayed() and figure.c.count(Refusal.DELAY_EXPIRED) == 1
