@@ -16,12 +16,17 @@ Why no frame can run in circles: a new port carries nothing until probes have sh
 Multicast leaves by tree ports only, and when the tree changes, every switch first stops using what is not
 in both trees (acknowledged by barriers) before any begins to use the new one. A frame for an unknown station is never
 flooded by the switches: the controller puts it out at the edge ports. A port towards a switch that has lost its
-controller stays closed for multicast, because that switch may go on forwarding by its old rules.
+controller stays closed for multicast, because that switch may go on forwarding by its old rules; a new controller
+knows such ports by the flows that the former one left.
+
+Why little is lost when a channel or the controller itself comes back: a switch keeps the paths of its former connection
+(table 1) while stations are learned anew, and a switch without a channel is still the end of paths, though none lead
+through it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from controllers import lldp, topology
@@ -33,6 +38,10 @@ SETTLE_SECONDS = 1.0
 """How long a new port is probed before it counts as an edge port; four probes are sent meanwhile."""
 
 REPROBE_INTERVAL = 5.0
+
+KEEP_PATHS_SECONDS = 15.0
+"""How long a switch keeps paths from before its connection: Open vSwitch takes up to 8 s to connect again, so that
+the other end of a path may be unknown that long."""
 
 MULTICAST = "multicast"
 """As a destination in `Match`: the group bit is set."""
@@ -81,9 +90,10 @@ class DeleteFlow:
 
 @dataclass(frozen=True, slots=True)
 class DeleteOldFlows:
-    """Delete what is left from before this connection (told by the cookie)."""
+    """Delete what is left in a table from before this connection (told by the cookie)."""
 
     datapath_id: int
+    table: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +113,13 @@ Command = SetFlow | DeleteFlow | DeleteOldFlows | PacketOut | Barrier
 
 LLDP_KEY = Key(0, 200, Match(ethertype=lldp.ETHERTYPE))
 FLOOD_KEY = Key(1, 10, Match(destination=MULTICAST))
+LINK_PRIORITY = 50
 _TO_TABLE_1 = Actions(goto=1)
+
+
+def is_link_flow(table: int, priority: int) -> bool:
+    """Whether the `in_port` of such a flow was a link to the controller that made it."""
+    return (table, priority) == (0, LINK_PRIORITY)
 
 
 @dataclass(slots=True)
@@ -111,13 +127,16 @@ class _Port:
     mac: bytes
     since: float
     probe_at: float
+    former_link_until: float = 0.0
 
 
 @dataclass(slots=True)
 class _Switch:
+    since: float
     ports: dict[int, _Port] = field(default_factory=dict)
     flows: dict[Key, Actions] = field(default_factory=dict)
     settled: bool = False
+    old_paths: bool = True
 
 
 class Fabric:
@@ -130,12 +149,13 @@ class Fabric:
         self._tree: frozenset[End] = frozenset()
         self._wanted_tree: frozenset[End] = frozenset()
         self._awaited: dict[int, int] = {}
+        self._unacknowledged: dict[int, int] = {}
         self._token = 0
 
     @property
     def ready(self) -> bool:
-        """Whether every connected switch is settled and the tree in use is the one wanted."""
-        return not self._awaited and all(switch.settled for switch in self._switches.values())
+        """Whether every connected switch is settled and has carried out all that it was told."""
+        return not self._unacknowledged and all(switch.settled for switch in self._switches.values())
 
     @property
     def switches(self) -> list[int]:
@@ -152,21 +172,30 @@ class Fabric:
         """MAC address -> edge port where it was last seen."""
         return dict(self._stations)
 
-    def switch_up(self, datapath_id: int, ports: dict[int, bytes], now: float) -> list[Command]:
-        """A switch connected (again); `ports` maps the numbers of its live ports to their MAC addresses."""
+    def switch_up(
+        self, datapath_id: int, ports: dict[int, bytes], now: float, former_links: Collection[int] = ()
+    ) -> list[Command]:
+        """A switch connected (again).
+
+        ports         numbers of its live ports and their MAC addresses
+        former_links  those that are links, by what the flows in the switch say (`is_link_flow`)
+        """
         if is_serval_datapath(datapath_id):
             return []
-        self._forget_stations(lambda end: end[0] == datapath_id)
+        self._forget_stations(lambda end: end[0] == datapath_id and end[1] not in ports)
         self._barrier_passed(datapath_id, self._awaited.get(datapath_id))
         self._forget_links(datapath_id)
-        self._switches[datapath_id] = _Switch({no: _Port(mac, now, now) for no, mac in ports.items()})
+        self._switches[datapath_id] = _Switch(now, {no: _Port(mac, now, now) for no, mac in ports.items()})
+        for number in former_links:
+            if number in ports:
+                self._switches[datapath_id].ports[number].former_link_until = now + KEEP_PATHS_SECONDS
         return [*self._update(now), *self._probe(now)]
 
     def switch_down(self, datapath_id: int, now: float) -> list[Command]:
-        """The channel to a switch is gone. Its links are remembered: its neighbours' ports stay links."""
+        """The channel to a switch is gone. Its links and stations are remembered: it may well go on forwarding."""
         if self._switches.pop(datapath_id, None) is None:
             return []
-        self._forget_stations(lambda end: end[0] == datapath_id)
+        self._unacknowledged.pop(datapath_id, None)
         self._barrier_passed(datapath_id, self._awaited.get(datapath_id))
         return self._update(now)
 
@@ -206,6 +235,8 @@ class Fabric:
 
     def barrier(self, datapath_id: int, token: int, now: float) -> list[Command]:
         """A switch has carried out everything before this barrier."""
+        if self._unacknowledged.get(datapath_id) == token:
+            del self._unacknowledged[datapath_id]
         if self._barrier_passed(datapath_id, token):
             return self._update(now)
         return []
@@ -217,6 +248,7 @@ class Fabric:
             for switch in self._switches.values()
             if not switch.settled
         ]
+        times += [switch.since + KEEP_PATHS_SECONDS for switch in self._switches.values() if switch.old_paths]
         return min(times, default=None)
 
     def handle_timer(self, now: float) -> list[Command]:
@@ -268,7 +300,9 @@ class Fabric:
 
     def _is_edge(self, end: End, now: float) -> bool:
         port = self._switches[end[0]].ports.get(end[1])
-        return port is not None and end not in self._links and now - port.since >= SETTLE_SECONDS
+        if port is None or end in self._links or now < port.former_link_until:
+            return False
+        return now - port.since >= SETTLE_SECONDS
 
     def _edge_ports(self, datapath_id: int, now: float) -> list[int]:
         return [port for port in sorted(self._switches[datapath_id].ports) if self._is_edge((datapath_id, port), now)]
@@ -301,21 +335,43 @@ class Fabric:
             if not switch.settled:
                 switch.settled = all(now - port.since >= SETTLE_SECONDS for port in switch.ports.values())
         graph = topology.neighbours(self._switches, self.links)
-        barriers = self._change_tree(topology.spanning_tree(graph))
-        routes = {at[0]: topology.next_ports(graph, at[0]) for at in self._stations.values()}
+        tree_changes = self._change_tree(topology.spanning_tree(graph))
+        routes = self._routes(graph)
         commands: list[Command] = []
+        told: list[int] = []
         for datapath_id, switch in self._switches.items():
-            commands += self._difference(datapath_id, switch, self._flows(datapath_id, routes, now))
-        return commands + barriers
+            changes = self._difference(datapath_id, switch, self._flows(datapath_id, routes, now))
+            if switch.old_paths and now - switch.since >= KEEP_PATHS_SECONDS:
+                switch.old_paths = False
+                changes.append(DeleteOldFlows(datapath_id, 1))
+            if changes or tree_changes:
+                told.append(datapath_id)
+            commands += changes
+        if told:
+            self._token = self._token % 0x7FFFFFFF + 1
+            self._unacknowledged.update(dict.fromkeys(told, self._token))
+            if tree_changes:
+                self._awaited = dict.fromkeys(told, self._token)
+        return commands + [Barrier(datapath_id, self._token) for datapath_id in told]
 
-    def _change_tree(self, wanted: frozenset[End]) -> list[Command]:
+    def _routes(self, graph: dict[int, list[tuple[int, int, int]]]) -> dict[int, dict[int, int]]:
+        """Switch with stations -> other switch -> its port on the path there."""
+        routes = {}
+        for destination in {end[0] for end in self._stations.values()}:
+            leaf = graph
+            if destination not in graph:
+                ends = [(a, b) for a, b in self._links.items() if a[0] == destination and self._links.get(b) == a]
+                leaf = {**graph, destination: sorted((b[0], a[1], b[1]) for a, b in ends if b[0] in graph)}
+            routes[destination] = topology.next_ports(leaf, destination)
+        return routes
+
+    def _change_tree(self, wanted: frozenset[End]) -> bool:
+        """Whether the wanted tree is another one than before. What is not in it is left at once."""
         if wanted == self._wanted_tree:
-            return []
+            return False
         self._wanted_tree = wanted
         self._tree &= wanted
-        self._token = self._token % 0x7FFFFFFF + 1
-        self._awaited = dict.fromkeys(self._switches, self._token)
-        return [Barrier(datapath_id, self._token) for datapath_id in self._switches]
+        return True
 
     def _difference(self, datapath_id: int, switch: _Switch, flows: dict[Key, Actions]) -> list[Command]:
         commands: list[Command] = [DeleteFlow(datapath_id, key) for key in switch.flows.keys() - flows.keys()]
@@ -323,8 +379,8 @@ class Fabric:
             SetFlow(datapath_id, key, actions) for key, actions in flows.items() if switch.flows.get(key) != actions
         ]
         if Key(0, 0, Match()) in flows and Key(0, 0, Match()) not in switch.flows:
-            # Now that the new rules are there, those of a former controller may go: no frame is lost in between.
-            commands.append(DeleteOldFlows(datapath_id))
+            # Sources known to a former controller shall be seen by this one. Their frames go on along the old paths.
+            commands.append(DeleteOldFlows(datapath_id, 0))
         switch.flows = flows
         return commands
 
@@ -338,8 +394,8 @@ class Fabric:
         flood = []
         for number in sorted(switch.ports):
             end = (datapath_id, number)
-            if end in self._links:
-                flows[Key(0, 50, Match(in_port=number))] = _TO_TABLE_1
+            if end in self._links or now < switch.ports[number].former_link_until:
+                flows[Key(0, LINK_PRIORITY, Match(in_port=number))] = _TO_TABLE_1
                 if end not in self._tree:
                     flows[Key(0, 100, Match(in_port=number, destination=MULTICAST))] = Actions()
                     continue

@@ -37,6 +37,7 @@ class SwitchFabric(framework.App):
         # Each connection of a switch has a cookie of its own; the start is random, so that flows of a controller
         # that ran before can be told from ours.
         self._cookies: dict[int, int] = {}
+        self._former_links: dict[int, set[int]] = {}
         self._next_cookie = itertools.count(random.SystemRandom().getrandbits(COOKIE_BITS))
 
     def start(self) -> Any:
@@ -63,11 +64,22 @@ class SwitchFabric(framework.App):
         if event.state == framework.MAIN:
             self._datapaths[datapath.id] = datapath
             self._cookies[datapath.id] = next(self._next_cookie) % (1 << COOKIE_BITS)
+            self._former_links[datapath.id] = set()
+            # The answers come in this order: when the ports are known, the flows are.
+            datapath.send_msg(datapath.ofproto_parser.OFPFlowStatsRequest(datapath, 0, 0))
             datapath.send_msg(datapath.ofproto_parser.OFPPortDescStatsRequest(datapath, 0))
         elif self._is_current(datapath):
             del self._datapaths[datapath.id]
             LOG.info("switch %016x is gone", datapath.id)
             self._carry_out(self.fabric.switch_down(datapath.id, time.monotonic()))
+
+    @set_ev_cls(ofp_event.EventOFPFlowStatsReply, framework.MAIN)
+    def _on_flows(self, event: Any) -> None:
+        message, datapath = event.msg, event.msg.datapath
+        if self._is_current(datapath):
+            for flow in message.body:
+                if fabric.is_link_flow(flow.table_id, flow.priority) and "in_port" in flow.match:
+                    self._former_links[datapath.id].add(flow.match["in_port"])
 
     @set_ev_cls(ofp_event.EventOFPPortDescStatsReply, framework.MAIN)
     def _on_ports(self, event: Any) -> None:
@@ -83,7 +95,7 @@ class SwitchFabric(framework.App):
             return
         datapath.fabric_ports_known = True
         LOG.info("switch %016x has %d ports", datapath.id, len(ports))
-        self._carry_out(self.fabric.switch_up(datapath.id, ports, now))
+        self._carry_out(self.fabric.switch_up(datapath.id, ports, now, self._former_links.pop(datapath.id)))
 
     @set_ev_cls(ofp_event.EventOFPPortStatus, framework.MAIN)
     def _on_port_status(self, event: Any) -> None:
@@ -170,7 +182,7 @@ class SwitchFabric(framework.App):
                 )
             ]
         if isinstance(command, fabric.DeleteOldFlows):
-            return [_delete_by_bit(datapath, bit, cookie) for bit in range(COOKIE_BITS)]
+            return [_delete_by_bit(datapath, command.table, bit, cookie) for bit in range(COOKIE_BITS)]
         if isinstance(command, fabric.PacketOut):
             actions = [parser.OFPActionOutput(port) for port in command.ports]
             return [
@@ -187,7 +199,7 @@ class SwitchFabric(framework.App):
         return [barrier]
 
 
-def _delete_by_bit(datapath: Any, bit: int, cookie: int) -> Any:
+def _delete_by_bit(datapath: Any, table: int, bit: int, cookie: int) -> Any:
     """Deletes the flows whose cookie differs from ours in this bit: together, all flows with another cookie."""
     ofproto = datapath.ofproto
     return datapath.ofproto_parser.OFPFlowMod(
@@ -195,7 +207,7 @@ def _delete_by_bit(datapath: Any, bit: int, cookie: int) -> Any:
         cookie=~cookie & 1 << bit,
         cookie_mask=1 << bit,
         command=ofproto.OFPFC_DELETE,
-        table_id=ofproto.OFPTT_ALL,
+        table_id=table,
         out_port=ofproto.OFPP_ANY,
         out_group=ofproto.OFPG_ANY,
     )

@@ -9,6 +9,7 @@ import pytest
 
 from controllers import lldp
 from controllers.fabric import (
+    KEEP_PATHS_SECONDS,
     MULTICAST,
     SETTLE_SECONDS,
     Actions,
@@ -20,6 +21,7 @@ from controllers.fabric import (
     Key,
     PacketOut,
     SetFlow,
+    is_link_flow,
 )
 from serval_node.control.experimenter import node_datapath_id
 
@@ -88,9 +90,9 @@ class Net:
         box = self.switches.setdefault(switch, Switch())
         box.connected = True
         box.generation += 1
-        self.apply(
-            self.fabric.switch_up(switch, {port: mac(switch << 8 | port) for port in self.ports[switch]}, self.now)
-        )
+        ports = {port: mac(switch << 8 | port) for port in self.ports[switch]}
+        links = {key.match.in_port for key in box.flows if is_link_flow(key.table, key.priority)}
+        self.apply(self.fabric.switch_up(switch, ports, self.now, [port for port in links if port is not None]))
 
     def disconnect(self, switch: int) -> None:
         self.switches[switch].connected = False
@@ -116,7 +118,9 @@ class Net:
         elif isinstance(command, DeleteFlow):
             switch.flows.pop(command.key, None)
         elif isinstance(command, DeleteOldFlows):
-            switch.flows = {k: v for k, v in switch.flows.items() if v[0] == switch.generation}
+            switch.flows = {
+                k: v for k, v in switch.flows.items() if v[0] == switch.generation or k.table != command.table
+            }
         elif isinstance(command, PacketOut):
             for port in command.ports:
                 self.leave(command.datapath_id, port, command.frame)
@@ -285,18 +289,46 @@ def test_a_switch_that_reconnects_carries_traffic_again(lost: int) -> None:
     assert net.send(others[0], mac(lost)) == Counter({mac(lost): 1})
 
 
-def test_a_new_controller_keeps_paths_until_its_own_are_there() -> None:
+def test_a_new_controller_loses_no_frame_while_switches_come_back_one_by_one() -> None:
     net = settled_ring()
     for n in range(1, 5):
         net.send(n, BROADCAST)
     net.fabric = Fabric()
+    for switch in net.switches.values():
+        switch.connected = False
     for n in net.ports:
+        for pause in (0.0, 0.7, 1.4):
+            net.settle(pause)
+            for a, b in ((1, 3), (3, 1), (2, 4), (4, 2)):
+                assert net.send(a, mac(b)) == Counter({mac(b): 1}), "old paths go on until new ones are there"
+                assert all(count == 1 for count in net.send(a, BROADCAST).values())
         net.connect(n)
-        assert net.send(1, mac(3)) == Counter({mac(3): 1}), "old paths go on"
     net.settle()
     for n in range(1, 5):
         assert net.send(n, BROADCAST) == everyone_but(n)
+    net.settle(KEEP_PATHS_SECONDS)
     assert all(value[0] == box.generation for box in net.switches.values() for value in box.flows.values())
+    assert net.send(1, mac(3)) == Counter({mac(3): 1}) and net.packet_ins == 0
+
+
+def test_stations_behind_a_switch_without_a_channel_stay_reachable_and_none_through_it() -> None:
+    net = settled_ring()
+    for n in range(1, 5):
+        net.send(n, BROADCAST)
+    net.disconnect(1)
+    assert net.send(4, mac(1)) == Counter({mac(1): 1}) and net.send(1, mac(4)) == Counter({mac(4): 1})
+    through = [
+        (switch, port)
+        for switch in (2, 3, 4)
+        for key, (_, actions) in net.switches[switch].flows.items()
+        for port in actions.ports
+        if key.match.destination in (mac(2), mac(3), mac(4)) and net.cables.get((switch, port), (0, 0))[0] == 1
+    ]
+    assert through == []
+    net.connect(1)
+    for _ in range(30):
+        net.settle(0.06)
+        assert net.send(4, mac(1)) == Counter({mac(1): 1}) and net.send(1, mac(4)) == Counter({mac(4): 1})
 
 
 def test_a_link_that_goes_down_is_gone_around() -> None:
