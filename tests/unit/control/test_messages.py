@@ -12,6 +12,7 @@ from serval_node.control import experimenter, messages
 from serval_node.control.experimenter import MORE, Assembler, UnknownMessageType, decode, encode
 from serval_node.control.messages import Binding, DelayNotify, FlowEvent, NodeState, ServiceLoad
 from serval_node.control.rules import ACTIONS, ORIGINS, SELECTORS, MessageError, RuleSpec, TargetSpec, forward
+from serval_node.sal.service_table import Action, Selector
 from serval_node.wire.serviceid import Prefix
 
 numbers = st.integers(0, 2**32 - 1)
@@ -145,8 +146,9 @@ def test_rules_are_the_same_whatever_the_order_the_loads_and_the_counters() -> N
     assert not one.same_as(None)
 
 
-def test_the_actions_are_those_of_the_slides() -> None:
-    assert set(ACTIONS) == {"forward", "demux", "delay", "drop"}
+def test_actions_and_selectors_are_the_service_tables() -> None:
+    assert set(ACTIONS) == {action.name.lower() for action in Action}
+    assert set(SELECTORS) == {selector.value for selector in Selector}
 
 
 def test_datapath_ids_carry_the_tag() -> None:
