@@ -1,0 +1,47 @@
+"""What the user types after `testbed run`: options of the topology, and what is wrong said in one line."""
+
+from __future__ import annotations
+
+import pytest
+
+from testbed import launch
+from topologies.datacenter import Datacenter
+
+
+def test_a_topologys_parameters_are_options() -> None:
+    parser = launch._parser("datacenter", Datacenter)
+    options = parser.parse_args(["--racks", "3", "--rate", "12.5", "--delay", "7ms", "--wan-rate", "20"])
+    assert (options.racks, options.rate, options.delay, options.wan_rate) == (3, 12.5, "7ms", 20)
+    assert options.hosts is None
+    assert options.capture is None
+    assert parser.parse_args(["--capture"]).capture == ""
+
+
+def test_every_parameter_of_a_topology_is_explained() -> None:
+    names = Datacenter.build.__code__.co_varnames[1 : Datacenter.build.__code__.co_argcount]
+    assert tuple(Datacenter.parameters) == names
+
+
+@pytest.mark.parametrize(
+    ("topology", "arguments", "complaint"),
+    [
+        ("datacentre", [], "no topology 'datacentre'"),
+        ("datacenter", ["--racks", "0"], "racks must be"),
+        ("datacenter", ["--racks", "many"], "racks must be"),
+        ("datacenter", ["--rate", "fast"], "fast"),
+    ],
+)
+def test_wrong_words_end_in_one_clear_line(
+    topology: str, arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert launch.run(topology, arguments) == 2
+    shown = capsys.readouterr().err
+    assert complaint in shown
+    assert len(shown.splitlines()) == 1
+
+
+def test_an_unknown_option_ends_with_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        launch.run("datacenter", ["--bogus"])
+    assert ended.value.code == 2
+    assert "--bogus" in capsys.readouterr().err
