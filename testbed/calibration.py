@@ -110,7 +110,7 @@ def _rate(net: ServalNetwork, source: EmulatedNode, target: EmulatedNode) -> flo
         "iperf3", hosts.inside(target, ["iperf3", "-s", "-1", "-p", str(PORT), "--forceflush"]), log=log
     )
     try:
-        server.wait_ready(lambda: "Server listening" in log.read_text())
+        server.wait_ready(lambda: "Server listening" in server.printed())
         client = ["iperf3", "-c", target.addresses()[0], "-p", str(PORT), "-J", "-R"]
         client += ["-t", str(MEASURE_SECONDS), "-i", str(INTERVAL)]
         result = json.loads(hosts.run(source, client, timeout=MEASURE_SECONDS + 10))

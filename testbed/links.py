@@ -148,9 +148,12 @@ class LinkRelay:
         argv += ["--delay", repr(shape.delay), "--loss", repr(shape.loss)]
         argv += ["--seed", str(seed)] if seed is not None else []
         log = logs / f"relay-{ends[0]}.log"
-        self._daemon = processes.start(
-            f"relay of {name}", argv, log=log, cwd=sandbox.ROOT, ready=lambda: log.read_text().endswith("ready\n")
-        )
+        self._daemon = daemon = processes.start(f"relay of {name}", argv, log=log, cwd=sandbox.ROOT)
+        try:
+            daemon.wait_ready(lambda: daemon.printed().endswith("ready\n"))
+        except BaseException:  # Ctrl-C too: what failed to start is not left running
+            daemon.stop()
+            raise
 
     def request(self, op: str, **fields: Any) -> dict[str, Any]:
         """One request to the relay (see testbed.relay); raises TestbedError."""

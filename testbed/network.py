@@ -172,6 +172,16 @@ class ServalNetwork(Mininet):
             except OSError as error:
                 report(TestbedError(f"while stopping {what}: {error}"))
 
+    def stop_controller(self, *, crash: bool = False) -> None:
+        """End the controller, with `crash` by SIGKILL. Nodes and switches go on with the rules that they have (S58)."""
+        if self._controller is not None:
+            self._controller.kill() if crash else self._controller.stop()
+
+    def start_controller(self) -> None:
+        """Start the controller again after `stop_controller`, until it listens; raises TestbedError."""
+        self._controller = controller = self._launch_controller()
+        controller.wait_ready(lambda: "controller ready" in controller.printed())
+
     def undo_at_stop(self, what: str, undo: Callable[[], object]) -> None:
         """Have something stopped before all that is there by now."""
         self._undo.append((what, undo))
@@ -244,22 +254,23 @@ class ServalNetwork(Mininet):
         self.say(f"  {what}: {time.monotonic() - begun:.1f} s")
 
     def _start_daemons(self) -> None:
-        log = self.logs / "controller.log"
-        argv = [sys.executable, "-m", "controllers.run", "--host", CONTROLLER_HOST, "--port", str(CONTROLLER_PORT)]
-        argv += ["--socket", str(CONTROLLER_SOCKET)]
-        for label, block in self.topo.providers.items():
-            argv += ["--provider", f"{label}={block:#x}"]
-        # Both take their time with imports; Open vSwitch starts meanwhile.
-        RUN_DIRECTORY.mkdir(parents=True, exist_ok=True)
-        seen = len(log.read_text()) if log.exists() else 0
-        self._controller = processes.start("the controller", argv, log=log, cwd=sandbox.ROOT)
-        self.undo_at_stop("the controller", self._controller.stop)
+        # All three take their time with imports.
+        self._controller = controller = self._launch_controller()
+        self.undo_at_stop("the controller", self.stop_controller)
         self._launcher = nodes.Launcher(self.logs)
         self.undo_at_stop("the nodes' launcher", self._launcher.stop)
         switch = openvswitch.start(self.logs)
         self.undo_at_stop("Open vSwitch", switch.stop)
         self._launcher.wait_ready()
-        self._controller.wait_ready(lambda: "controller ready" in log.read_text()[seen:])
+        controller.wait_ready(lambda: "controller ready" in controller.printed())
+
+    def _launch_controller(self) -> processes.Daemon:
+        RUN_DIRECTORY.mkdir(parents=True, exist_ok=True)
+        argv = [sys.executable, "-m", "controllers.run", "--host", CONTROLLER_HOST, "--port", str(CONTROLLER_PORT)]
+        argv += ["--socket", str(CONTROLLER_SOCKET)]
+        for label, block in self.topo.providers.items():
+            argv += ["--provider", f"{label}={block:#x}"]
+        return processes.start("the controller", argv, log=self.logs / "controller.log", cwd=sandbox.ROOT)
 
     def _build(self) -> None:
         # Undone in the reverse of: hosts (their namespaces), links.

@@ -34,7 +34,7 @@ class Launcher:
 
     def wait_ready(self) -> None:
         """Wait until it listens and connect to it; raises TestbedError."""
-        self._daemon.wait_ready(lambda: self._log.read_text().endswith("ready\n"))
+        self._daemon.wait_ready(lambda: self._daemon.printed().endswith("ready\n"))
         try:
             self._channel.connect(str(SOCKET))
         except OSError as error:

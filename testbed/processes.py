@@ -25,10 +25,12 @@ class Daemon:
     The session keeps it out of the reach of the terminal: Ctrl-C at the prompt is not for it.
     """
 
-    def __init__(self, name: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    def __init__(self, name: str, process: subprocess.Popen[bytes], log: Path, log_start: int = 0) -> None:
+        """`log_start`: bytes in the log that are older than this process."""
         self.name = name
         self.log = log
         self._process = process
+        self._log_start = log_start
 
     @property
     def pid(self) -> int:
@@ -39,6 +41,10 @@ class Daemon:
     def alive(self) -> bool:
         """False once it has ended."""
         return self._process.poll() is None
+
+    def printed(self) -> str:
+        """What it has printed so far; its log may begin with the words of a predecessor."""
+        return self.log.read_bytes()[self._log_start :].decode(errors="replace")
 
     def wait_ready(self, ready: Callable[[], bool], *, timeout: float = READY_SECONDS) -> None:
         """Waits until `ready` says so; it is asked every few milliseconds.
@@ -98,6 +104,7 @@ def start(
     make_directory(path.parent)
     with path.open("ab") as output:
         owned_by_caller(path)
+        log_start = output.tell()
         try:
             process = subprocess.Popen(
                 list(argv),
@@ -111,7 +118,7 @@ def start(
             )
         except OSError as error:
             raise _cannot_start(name, argv, error) from None
-    daemon = Daemon(name, process, path)
+    daemon = Daemon(name, process, path, log_start)
     if ready is not None:
         try:
             daemon.wait_ready(ready, timeout=timeout)
