@@ -16,6 +16,8 @@ from testbed.errors import TestbedError
 RUN_DIRECTORIES = ("openvswitch", "testbed", "netns", "serval")
 TUN = "/dev/net/tun"
 
+PROJECT = Path(__file__).resolve().parent.parent
+
 _PLAIN = linux.MS_NOSUID | linux.MS_NODEV
 _NAMESPACES = linux.CLONE_NEWNS | linux.CLONE_NEWNET | linux.CLONE_NEWIPC | linux.CLONE_NEWUTS
 
@@ -91,9 +93,22 @@ def _mounts(*, private_tmp: bool) -> None:
     if os.path.isdir("/dev/shm"):
         linux.mount("tmpfs", "/dev/shm", "tmpfs", _PLAIN, "mode=1777")
     if private_tmp:
-        linux.mount("tmpfs", "/tmp", "tmpfs", _PLAIN, "mode=1777")
+        _private_tmp()
     if not in_user_namespace():
         _protect_host_sysctls()
+
+
+def _private_tmp() -> None:
+    # A project that lives below /tmp stays visible there: the programs inside are its own.
+    below = PROJECT.is_relative_to("/tmp")
+    project = os.open(PROJECT, os.O_PATH | os.O_DIRECTORY)
+    try:
+        linux.mount("tmpfs", "/tmp", "tmpfs", _PLAIN, "mode=1777")
+        if below:
+            PROJECT.mkdir(parents=True)
+            linux.mount(f"/proc/self/fd/{project}", str(PROJECT), flags=linux.MS_BIND | linux.MS_REC)
+    finally:
+        os.close(project)
 
 
 def _private_run() -> None:

@@ -26,7 +26,7 @@ from testbed import ancestors, init, isolation, linux
 from testbed.errors import TestbedError, report
 from testbed.terminal import Terminal
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = isolation.PROJECT
 """The directory that holds the package `testbed`."""
 
 FORCE_SECONDS = init.TERMINATE_SECONDS + init.GRACE_SECONDS + 3.0

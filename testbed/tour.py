@@ -20,9 +20,9 @@ from topologies.declarations import Service
 CONNECTS = 24
 CONNECTS_AFTER = 10
 BULK_SECONDS = 3
-BULK_SHARE, GOOD_SHARE = 0.5, 0.8
-"""The bulk step fails below the first share of the asked rate and remarks on less than the second: the machine may be
-busy, and this is a tour and no measurement."""
+GOOD_SHARE = 0.8
+"""Below this share of the asked rate the bulk step says so: this is a tour and no measurement, and the machine may have
+other things to do. It fails when no data comes, or when it comes by another way."""
 
 CONNECT_SECONDS = 30.0
 STRAY_BYTES = 20_000
@@ -121,8 +121,8 @@ class Tour:
         passed = _received(router) - before
         total, rate = result["end"]["sum_received"]["bytes"], settled_rate(result)
         self._say(f"    {total / 1e6:.1f} MB in {BULK_SECONDS} s; {rate:.1f} Mbit/s after slow start")
-        if self._rate_asked is not None and rate < BULK_SHARE * self._rate_asked:
-            raise StepFailed(f"{rate:.1f} Mbit/s is less than {100 * BULK_SHARE:.0f} % of {self._rate_asked:.1f}")
+        if total == 0:
+            raise StepFailed("no data came")
         if self._rate_asked is not None and rate < GOOD_SHARE * self._rate_asked:
             self._say("    less than the links leave; is this machine busy with other things?")
         if passed > STRAY_BYTES:

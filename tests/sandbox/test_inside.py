@@ -44,7 +44,9 @@ def test_private_tmp_on_demand(tmp_path: Path) -> None:
     assert execute("ls", str(tmp_path)).stdout == "file\n"
     program = "import sys; from testbed.cli import main; sys.exit(main(sys.argv[1:]))"
     shown = execute(sys.executable, "-c", program, "exec", "--private-tmp", "--", "ls", "-A", "/tmp")
-    assert (shown.returncode, shown.stdout) == (0, "")  # also: a sandbox in a sandbox
+    # Also a sandbox in a sandbox. Nothing is there but a project that lives there itself.
+    own = [ROOT.relative_to("/tmp").parts[0]] if ROOT.is_relative_to("/tmp") else []
+    assert (shown.returncode, shown.stdout.split()) == (0, own)
 
 
 def test_processes_are_its_own() -> None:
@@ -107,7 +109,9 @@ def test_directory_environment_and_descriptors_are_the_callers(tmp_path: Path) -
 
 def test_default_signals_inside() -> None:
     done = execute("grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status")
-    assert {int(line.split()[1], 16) for line in done.stdout.splitlines()} == {0}
+    # 32 and 33 are the C library's own; what it starts by posix_spawn (as make does) has them ignored.
+    library = 0b11 << 31
+    assert {int(line.split()[1], 16) & ~library for line in done.stdout.splitlines()} == {0}
 
 
 def test_orphans_are_reaped() -> None:
