@@ -17,7 +17,7 @@ from serval_node.wire.sal_header import ControlFlag, encode
 from serval_node.wire.transport import build_tcp, to_wire
 from tests.unit.sal.conftest import A, D, E, Figure, Pair
 from tests.unit.sal.fake_tcp import MSS
-from tests.unit.sal.world import WEB_BIND, forward
+from tests.unit.sal.world import NAMING, WEB_BIND, forward
 
 _SYN, _ACK, _RST = ControlFlag.SYN, ControlFlag.ACK, ControlFlag.RST
 
@@ -110,3 +110,14 @@ def test_virtual_ports_in_use_are_passed_over() -> None:
     assert first is not None and second is not None
     assert (first[1], second[1]) == (1024, 1027) and first[0] == second[0]
     assert peers.endpoint(client, lambda end: True) is None
+
+
+def test_connect_that_fails_at_once_gives_its_flow_id_back(pair: Pair) -> None:
+    """S37: a reservation does not outlive the connect() that was refused here."""
+    stack = pair.a.stack
+    flow_id = stack.reserve_flow()
+    stack.prepare_connect(flow_id, 45000, NAMING.service_id("web.other"))
+    assert pair.a.connect(local_port=45000).error == "ENETUNREACH"
+    assert not stack.flows.reserved() and not list(stack.flows)
+    # What connects from that port next is judged by its own address.
+    assert pair.a.connect(local_port=45000).error is None
