@@ -223,6 +223,10 @@ class ServalNetwork(Mininet):
         return time.monotonic() - begun
 
     def _resolves(self, router: ServalHost, service: str, wanted: set[str]) -> bool:
+        latest = {item.host.name: item for item in self.instances if item.service.name == service}
+        for instance in latest.values():
+            if instance.host.addresses()[0] in wanted:
+                instance.check()
         return self.targets(router, service) == wanted
 
     def targets(self, node: ServalHost, service: str) -> set[str]:

@@ -33,8 +33,17 @@ class Instance:
     def alive(self) -> bool:
         return self._daemon.alive
 
+    def check(self) -> None:
+        """Raises TestbedError, with what it said last, when it has ended."""
+        if not self.alive:
+            said = self.log.read_text(errors="replace").strip().splitlines()[-1:] or ["it said nothing"]
+            raise TestbedError(
+                f"{self.service.name} on {self.host.name} has ended by itself: {said[0]}", f"its log is {self.log}"
+            )
+
     def kill(self) -> int:
         """`kill -9` of the server itself, not of the `serval run` above it; returns its process id."""
+        self.check()
         server = self._server()
         os.kill(server, signal.SIGKILL)
         return server
@@ -45,5 +54,5 @@ class Instance:
     def _server(self) -> int:
         children = Path(f"/proc/{self._daemon.pid}/task/{self._daemon.pid}/children").read_text().split()
         if not children:
-            raise TestbedError(f"{self.service.name} on {self.host.name} has ended by itself", f"its log is {self.log}")
+            raise TestbedError(f"{self.service.name} on {self.host.name} has no server", f"its log is {self.log}")
         return int(children[0])

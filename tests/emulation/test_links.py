@@ -1,0 +1,72 @@
+"""Links do what they are asked, and say so when they do not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from testbed import hosts
+from testbed.calibration import TCP_PAYLOAD
+from testbed.errors import TestbedError
+from testbed.links import FRAME_BYTES, check_rate, netem_available
+from tests.emulation.pair import pair
+
+
+@pytest.mark.parametrize("rate", [10, 100])
+def test_a_link_has_the_rate_that_was_asked(tmp_path: Path, rate: int) -> None:
+    with pair(tmp_path, bw=rate) as ends:
+        achieved = ends.iperf(seconds=3)["end"]["sum_received"]["bits_per_second"] / 1e6
+        leaves = rate * TCP_PAYLOAD / FRAME_BYTES
+        assert achieved <= leaves * 1.02
+        assert achieved >= leaves * 0.9
+
+
+def test_a_rate_that_is_not_there_is_noticed(tmp_path: Path) -> None:
+    with pair(tmp_path, bw=100) as ends:
+        interface = ends.link.intf1
+        check_rate(interface, ends.link.shape)
+        change = f"tc class change dev {interface} parent 5: classid 5:1 htb rate 90mbit burst 6250 quantum 15140"
+        hosts.script(ends.left, [change])
+        with pytest.raises(TestbedError, match=r"asked for 100 Mbit/s, tc shows 90 Mbit/s"):
+            check_rate(interface, ends.link.shape)
+        hosts.script(ends.left, [f"tc qdisc del dev {interface} root"])
+        with pytest.raises(TestbedError, match="no HTB class"):
+            check_rate(interface, ends.link.shape)
+
+
+def test_the_queue_in_front_of_the_rate_is_bounded_in_time(tmp_path: Path) -> None:
+    with pair(tmp_path, bw=10) as ends:
+        # Many flows fill whatever queue there is: 128 KiB make 105 ms, the kernel's 1000 packets seconds.
+        streams = ends.iperf("-P", "8", seconds=3)["end"]["streams"]
+        assert 0.03 < max(stream["sender"]["max_rtt"] for stream in streams) / 1e6 < 0.25
+
+
+def test_hosts_are_silent_and_take_what_comes_another_way(tmp_path: Path) -> None:
+    with pair(tmp_path) as ends:
+        shown = hosts.run(ends.left, ["ip", "address"])
+        assert "inet6" not in shown
+        assert hosts.run(ends.left, ["sysctl", "-n", "net.ipv4.conf.left-eth0.rp_filter"]).strip() == "0"
+
+
+def test_a_failing_command_names_the_host_and_what_it_said(tmp_path: Path) -> None:
+    with pair(tmp_path) as ends, pytest.raises(TestbedError, match=r"left: .*does not exist"):
+        hosts.run(ends.left, ["ip", "link", "show", "dev", "nothing"])
+
+
+def test_a_link_goes_without_a_trace(tmp_path: Path) -> None:
+    before = set(Path("/sys/class/net").iterdir())
+    with pair(tmp_path, bw=10, delay="5ms") as ends:
+        assert ends.ping(3)
+        if not netem_available():
+            assert set(Path("/sys/class/net").iterdir()) - before
+    assert set(Path("/sys/class/net").iterdir()) == before
+
+
+def test_with_netem_the_kernel_delays(tmp_path: Path) -> None:
+    if not netem_available():
+        pytest.skip("kernel without netem: the relay's tests stand for this one")
+    with pair(tmp_path, bw=100, delay="10ms") as ends:
+        assert ends.link.mechanism == "netem"
+        times = sorted(ends.ping())
+        assert 0.020 <= times[len(times) // 2] < 0.025

@@ -1,0 +1,181 @@
+"""The network's life: started in order, stopped in order, and nothing left, whatever goes wrong in between."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from testbed import hosts, nodes, openvswitch, processes, switches, sysctl
+from testbed.errors import TestbedError
+from testbed.links import check_rate
+from testbed.network import CONTROLLER_SOCKET, ServalNetwork
+from topologies.datacenter import Datacenter
+
+SMALL = {"racks": 1, "hosts": 1, "clients": 1, "delay": "1ms"}
+
+
+def processes_here() -> set[tuple[int, str]]:
+    """Id and command line of each process of the sandbox; its id alone could come again."""
+    found = set()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                words = (entry / "cmdline").read_bytes()
+            except OSError:  # it has ended meanwhile
+                continue
+            if words:  # what has ended and waits for its parent has no words left
+                found.add((int(entry.name), words.decode(errors="replace")))
+    return found
+
+
+def interfaces_here() -> set[str]:
+    return {path.name for path in Path("/sys/class/net").iterdir()}
+
+
+@pytest.fixture
+def nothing_left() -> Iterator[None]:
+    """Fails a test after which a process or an interface is there that was not before."""
+    before = processes_here(), interfaces_here()
+    yield
+    deadline = time.monotonic() + 3
+    while (left := (processes_here() - before[0], interfaces_here() - before[1])) != (set(), set()):
+        assert time.monotonic() < deadline, f"left behind: {left}"
+        time.sleep(0.05)
+
+
+def test_it_starts_says_what_it_does_and_leaves_nothing(nothing_left: None) -> None:
+    said: list[str] = []
+    with ServalNetwork(Datacenter(**SMALL), say=said.append) as net:
+        assert [host.name for host in net.serval_hosts] == ["ann", "cleo", "dan"]
+        assert net.run_in("ann", ["curl", "-s", "http://web.example/"]).startswith("This is dan")
+        assert net.start_seconds < 15
+        # A stock router's work: forwarding on, no daemon, one TTL each.
+        assert net.run_in("r1", ["sysctl", "-n", "net.ipv4.ip_forward"]).strip() == "1"
+        assert "ttl=62" in net.run_in("ann", ["ping", "-c", "1", "-W", "3", "dan"])
+    assert len(said) >= 6
+    assert any("Serval nodes" in line for line in said)
+    net.stop()  # a second time does nothing
+
+
+def test_rates_stay_when_open_vswitch_is_told_something_else(nothing_left: None) -> None:
+    net = ServalNetwork(Datacenter(**SMALL))
+    net.start()
+    try:
+        processes.run(["ovs-vsctl", "--timeout=5", "set", "Open_vSwitch", ".", "external_ids:told=again"])
+        processes.run(["ovs-vsctl", "--timeout=5", "add-br", "another", "--", "set", "Bridge", "another",
+                       f"datapath_type={openvswitch.datapath_type().bridge_type}"])  # fmt: skip
+        for link in net.links:
+            for interface in (link.intf1, link.intf2):
+                check_rate(interface, link.shape)
+        processes.run(["ovs-vsctl", "del-br", "another"])
+    finally:
+        net.stop()
+
+
+def test_kernel_tcp_passes_the_switches(nothing_left: None) -> None:
+    net = ServalNetwork(Datacenter(**SMALL))
+    net.start()
+    try:
+        if openvswitch.datapath_type().name == "user":
+            shown = net.run_in("ann", ["ethtool", "-k", "ann-eth0"])
+            assert "tx-checksumming: off" in shown
+        server = "import socket; l=socket.create_server(('',7000)); c,_=l.accept(); c.sendall(b'x'*300000)"
+        client = (
+            "import socket,time; e=time.time()+9\n"
+            "while time.time()<e:\n"
+            "  try: s=socket.create_connection(('dan',7000),5); break\n"
+            "  except ConnectionRefusedError: time.sleep(.05)\n"
+            "n=0\n"
+            "while b:=s.recv(65536): n+=len(b)\n"
+            "print(n)"
+        )
+        daemon = processes.start(
+            "server", hosts.inside(net.find("dan"), ["python3", "-c", server]), log=net.logs / "server.log"
+        )
+        try:
+            assert net.run_in("ann", ["python3", "-c", client], timeout=20).strip() == "300000"
+        finally:
+            daemon.stop()
+    finally:
+        net.stop()
+
+
+def test_a_controller_that_cannot_start_is_named_with_its_log(
+    nothing_left: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("testbed.network.CONTROLLER_HOST", "198.51.100.1")
+    net = ServalNetwork(Datacenter(**SMALL))
+    with pytest.raises(TestbedError, match=r"the controller .*") as failed:
+        net.start()
+    assert "controller.log" in str(failed.value)
+    assert Path(net.logs / "controller.log").read_text()
+
+
+def test_a_node_that_cannot_start_is_named_with_its_log(nothing_left: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = nodes.Launcher.start
+
+    def with_a_wrong_role(self: nodes.Launcher, members: list, config: dict) -> list[str]:
+        config["dan"]["role"] = "king"
+        return start(self, members, config)
+
+    monkeypatch.setattr(nodes.Launcher, "start", with_a_wrong_role)
+    with pytest.raises(TestbedError, match="king"):
+        ServalNetwork(Datacenter(**SMALL)).start()
+
+
+def test_a_refusal_of_open_vswitch_is_one_short_line(nothing_left: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(switches, "MAX_BACKOFF_MS", 1)
+    with pytest.raises(TestbedError) as failed:
+        ServalNetwork(Datacenter(**SMALL)).start()
+    assert "less than minimum allowed value" in failed.value.message
+    assert len(failed.value.message) < 200
+
+
+def test_a_program_that_is_missing_in_a_service_is_named(nothing_left: None) -> None:
+    topo = Datacenter(**SMALL)
+    topo.services[1] = topo.services[1].__class__("bulk.example", ("dan",), ("no-such-server",))
+    net = ServalNetwork(topo)
+    net.start()
+    try:
+        with pytest.raises(TestbedError, match="bulk.example") as failed:
+            net.start_services()
+        assert "bulk.example.log" in str(failed.value)
+    finally:
+        net.stop()
+
+
+@pytest.mark.parametrize("delay", [0.2, 1.0, 2.0])
+def test_ctrl_c_during_the_start_ends_in_order(nothing_left: None, delay: float) -> None:
+    run = subprocess.Popen(
+        [sys.executable, "-m", "testbed", "launch", "datacenter", "--no-calibration"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    assert run.stdout is not None
+    shown = [run.stdout.readline()]  # from here on it has its handlers
+    time.sleep(delay)
+    os.kill(run.pid, signal.SIGINT)
+    rest, _ = run.communicate(timeout=30)
+    shown.append(rest)
+    text = "".join(shown)
+    assert run.returncode == 128 + signal.SIGINT, text
+    assert "stopped in order" in text
+    assert "Traceback" not in text
+    assert not CONTROLLER_SOCKET.exists()
+
+
+def test_the_sandboxs_own_settings_are_not_mininets(nothing_left: None) -> None:
+    before = sysctl.read("net.ipv4.tcp_rmem"), sysctl.read("net.ipv4.tcp_wmem")
+    with ServalNetwork(Datacenter(**SMALL)):
+        # Mininet's fixLimits would have written both.
+        assert (sysctl.read("net.ipv4.tcp_rmem"), sysctl.read("net.ipv4.tcp_wmem")) == before

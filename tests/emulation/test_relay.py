@@ -1,0 +1,95 @@
+"""The relay delays, loses and swallows as asked, and keeps offloaded segments whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from testbed import links
+from testbed.errors import TestbedError
+from tests.emulation.pair import pair
+
+
+@pytest.fixture(autouse=True)
+def without_netem(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The relay is under test, also where the kernel has netem."""
+    monkeypatch.setattr(links, "netem_available", lambda: False)
+    yield
+
+
+@pytest.mark.parametrize("milliseconds", [1, 10, 50])
+def test_a_delay_is_what_was_asked(tmp_path: Path, milliseconds: int) -> None:
+    with pair(tmp_path, delay=f"{milliseconds}ms") as ends:
+        times = sorted(ends.ping(40))
+        assert len(times) == 40
+        asked = 2 * milliseconds / 1e3
+        assert asked <= times[0]
+        assert times[len(times) // 2] < asked + 0.002
+
+
+def test_delay_and_hole_change_while_it_runs(tmp_path: Path) -> None:
+    with pair(tmp_path, delay="5ms") as ends:
+        ends.link.impair(delay=0.020)
+        assert min(ends.ping(5)) >= 0.040
+        ends.link.impair(hole=True)
+        assert ends.ping(5) == []
+        ends.link.impair(hole=False, delay=0)
+        assert min(ends.ping(5)) < 0.005
+        directions = ends.link.relay.request("state")["directions"] if ends.link.relay else []
+        assert directions[0]["swallowed"] >= 5
+
+
+def test_loss_is_the_asked_share_of_single_frames(tmp_path: Path) -> None:
+    with pair(tmp_path, delay="1ms", loss=10, seed=3) as ends:
+        # TCP's large segments: were they lost as a whole, far fewer and far larger losses would be counted.
+        result = ends.iperf("-u", "-b", "20M", "-l", "1400", seconds=3)["end"]["sum"]
+        assert 7 < result["lost_percent"] < 13
+        offloads = links.hosts.run(ends.left, ["ethtool", "-k", "left-eth0"])
+        assert "tcp-segmentation-offload: off" in offloads
+        ends.link.impair(loss=0)
+        offloads = links.hosts.run(ends.left, ["ethtool", "-k", "left-eth0"])
+        assert "tcp-segmentation-offload: on" in offloads
+        assert len(ends.ping(30)) == 30
+
+
+def test_offloaded_segments_stay_whole(tmp_path: Path) -> None:
+    with pair(tmp_path, delay="1ms") as ends:
+        result = ends.iperf(seconds=2)["end"]
+        assert ends.link.relay is not None
+        forwarded = ends.link.relay.request("state")["directions"][0]["forwarded"]
+        assert result["sum_received"]["bytes"] / forwarded > 4 * 1448
+
+
+def test_bytes_come_through_unchanged(tmp_path: Path) -> None:
+    with pair(tmp_path, bw=100, delay="2ms") as ends:
+        # Loopback checks nothing, so the sums are compared: 20 MB of random bytes over TCP.
+        script = (
+            "import hashlib,socket,os,sys\n"
+            "s=socket.create_connection(('10.8.0.2',5778)); h=hashlib.sha256()\n"
+            "for _ in range(320): b=os.urandom(65536); h.update(b); s.sendall(b)\n"
+            "s.shutdown(1); print(s.recv(100).decode()==h.hexdigest())"
+        )
+        sink = (
+            "import hashlib,socket\n"
+            "l=socket.create_server(('',5778)); print('up',flush=True); c,_=l.accept(); h=hashlib.sha256()\n"
+            "while b:=c.recv(1<<20): h.update(b)\n"
+            "c.sendall(h.hexdigest().encode())"
+        )
+        log = tmp_path / "sink.log"
+        server = links.processes.start("sink", links.hosts.inside(ends.right, ["python3", "-c", sink]), log=log)
+        try:
+            server.wait_ready(lambda: "up" in log.read_text())
+            assert links.hosts.run(ends.left, ["python3", "-c", script], timeout=30).strip() == "True"
+        finally:
+            server.stop()
+
+
+def test_wrong_settings_are_refused_with_the_reason(tmp_path: Path) -> None:
+    with pair(tmp_path, delay="1ms") as ends:
+        with pytest.raises(TestbedError, match="loss must be from 0 to 100 percent, not 200"):
+            ends.link.impair(loss=200)
+        assert ends.ping(3)
+    with pair(tmp_path) as plain, pytest.raises(TestbedError, match="has no relay"):
+        plain.link.impair(loss=1)
