@@ -84,6 +84,12 @@ class EmulatedNode(Node):
     def sysctls(self) -> dict[str, int]:
         return dict(SYSCTLS)
 
+    @property
+    def gateway(self) -> str | None:
+        """The address of its default router."""
+        words = (self.params.get("defaultRoute") or "").split()
+        return words[1] if words[:1] == ["via"] and len(words) > 1 else None
+
     def route_lines(self) -> list[str]:
         gateway = self.params.get("defaultRoute")
         return [_default_route(gateway)] if gateway else []

@@ -155,6 +155,8 @@ class ServalNetwork(Mininet):
                 self.wait(
                     "the controller knows every switch and node", self._complete, log=self.logs / "controller.log"
                 )
+            with self._step("switches know every host"):
+                self._introduce()
         except BaseException:  # Ctrl-C too: what was started is stopped in order
             self.stop()
             raise
@@ -311,6 +313,12 @@ class ServalNetwork(Mininet):
             for number, host in enumerate(self.serval_hosts, 1)
         }
         self.warnings += self._launcher.start(self.serval_hosts, config)
+
+    def _introduce(self) -> None:
+        """Let the fabric learn where each host is: to a host that it knows it leads without the controller (S58)."""
+        for host in self.hosts:
+            if host.gateway is not None:
+                hosts.run(host, ["ping", "-n", "-q", "-c", "1", "-W", "3", host.gateway])
 
     def _complete(self) -> bool:
         status = self.controller_request("status")
