@@ -199,10 +199,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ControlError as error:
         print(f"servicectl: {error}", file=sys.stderr)
         return 1
-    if options.json:
-        print(json.dumps(answer, indent=1))
-    elif op in _TEXTS:
-        print(_TEXTS[op](answer))
+    try:
+        if options.json:
+            print(json.dumps(answer, indent=1))
+        elif op in _TEXTS:
+            print(_TEXTS[op](answer))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read our output has gone; the interpreter must not try to flush what is left.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 141
     return 0
 
 

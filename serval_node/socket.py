@@ -50,6 +50,7 @@ NAMELESS = ("", 0)
 DEFAULT_BACKLOG = 128
 
 _SAL0 = "198.18.0.1"
+_TCP_CLOSE = 7  # the first byte of TCP_INFO: no connection, nor one in the making
 _VIRTUAL = ipaddress.IPv4Network("198.18.0.0/16")
 _REASONS = {
     errno.ENETUNREACH: "no rule of this host leads to {}",
@@ -118,6 +119,7 @@ class ServalSocket(_socket.socket):
         self._owner = 0
         self._own: Service | None = None
         self._peer: Service | None = None
+        self._target: tuple[str, int] | None = None
         super().__init__(family, type, proto, fileno)
         if fileno is None:
             try:
@@ -149,12 +151,20 @@ class ServalSocket(_socket.socket):
     def _prepare(self, address: Any) -> tuple[str, int]:
         if self._peer is not None and _is_virtual(address):
             return address  # an event loop calls again with the address that `virtual_address` gave it
+        if self._target is not None and self._begun():
+            return self._target  # asked again whether it is connected: no second flow is prepared
         self._bind_locally()
         local_port = super().getsockname()[1]
         answer = _daemon.ask("connect", flow_id=self._flow, local_port=local_port, service=_text(address))
         self._flow = None  # it belongs to the connection now
         self._peer = address
-        return (answer["address"], answer["port"])
+        self._target = (answer["address"], answer["port"])
+        return self._target
+
+    def _begun(self) -> bool:
+        """Whether the kernel is connecting, connected or closing."""
+        state: int = super().getsockopt(_socket.IPPROTO_TCP, _socket.TCP_INFO, 1)[0]
+        return state != _TCP_CLOSE
 
     def virtual_address(self, service: Service) -> tuple[str, int]:
         """Prepare to connect to `service` and return the kernel's address for it, for event loops that connect

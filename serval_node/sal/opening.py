@@ -36,10 +36,17 @@ class Client:
         # Sockets of serval_node.socket that told their flowID and service before their SYN, by local port.
         self.prepared: dict[int, tuple[int, ServiceID]] = {}
 
-    def service(self, local_port: int) -> ServiceID | None:
-        """The service that a socket of this local port said it wants."""
+    def service(self, local_port: int, named: ServiceID | None) -> ServiceID | None:
+        """The service that a SYN from this local port is for; `named` is that of its virtual destination, if any."""
         prepared = self.prepared.get(local_port)
-        return None if prepared is None else prepared[1]
+        if prepared is None:
+            return named
+        if named is not None and named != prepared[1]:
+            # Left behind by a socket that never sent its SYN; the port is another's now.
+            del self.prepared[local_port]
+            self._context.flows.release(prepared[0])
+            return named
+        return prepared[1]
 
     def begin(self, local: Endpoint, peer: Endpoint, service_id: ServiceID, now: float) -> Flow:
         """A flow for a kernel socket's first SYN."""

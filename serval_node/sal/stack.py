@@ -215,7 +215,7 @@ class Stack:
         if flow is not None:
             service_id: ServiceID | None = flow.service_id
         else:
-            service_id = self._client.service(local[1]) or self._environment.service_for(*peer)
+            service_id = self._client.service(local[1], self._environment.service_for(*peer))
         if service_id is None:
             context.refuse(Refusal.UNKNOWN_VIRTUAL_ADDRESS, now)
             self._unreachable(packet, ICMP_HOST_UNREACHABLE)

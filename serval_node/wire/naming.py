@@ -144,7 +144,7 @@ class Naming:
             return self._parse_name(head, parse_bits(length) if slash else None, exact)
         if _is_number(text) and len(text) < 2 * LENGTH:
             return Prefix.of(ServiceID.from_number(int(text)))
-        if head[:2] in ("0x", "0X") or _HEX.match(head):
+        if head[:2] in ("0x", "0X") or ((slash or len(head) == 2 * LENGTH) and _HEX.match(head)):
             return Prefix.from_text(text)
         raise ServiceNameError(
             f"{text!r} is no service: give a name of two labels or more (web.example), "

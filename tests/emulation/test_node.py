@@ -484,6 +484,39 @@ def test_bind_listen_accept_by_name(ann: Host, dan: Host) -> None:
     assert server.wait(10) == 0
 
 
+def test_asking_again_whether_it_is_connected_prepares_nothing(ann: Host, dan: Host) -> None:
+    """connect_ex() repeated until it is done leaves no flowID behind that a later program on the port would take."""
+    server = dan.popen(sys.executable, "-c", API_SERVER, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert server.stdout is not None and server.stdin is not None
+    server.stdout.readline()
+    server.stdin.write("\n")
+    server.stdin.flush()
+    server.stdout.readline()
+    ann.forward("api.example", dan.address)
+    program = """
+import errno, json, select
+from serval_node import socket as serval
+out = []
+for _ in range(2):
+    sock = serval.socket()
+    sock.setblocking(False)
+    assert sock.connect_ex("api.example") == errno.EINPROGRESS
+    select.select([], [sock], [], 10)
+    assert sock.connect_ex("api.example") in (0, errno.EISCONN)
+    from serval_node.control.local import Client
+    import os
+    with Client(os.environ.get("SERVAL_CONTROL", "/run/serval/control.sock")) as client:
+        out.append([flow["state"] for flow in client.request("flows")["flows"]].count("RESERVED"))
+    sock.setblocking(True)
+    while sock.recv(4096): pass
+    sock.close()
+print(json.dumps(out))
+"""
+    assert json.loads(ann.python(program).stdout) == [0, 0]
+    server.kill()
+    server.wait()
+
+
 def test_a_socket_has_its_flow_id_from_the_start(ann: Host) -> None:
     """S37: the row is there from socket() on, and goes with the socket, or with its process."""
     program = """

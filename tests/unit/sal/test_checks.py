@@ -117,7 +117,7 @@ def test_connect_that_fails_at_once_gives_its_flow_id_back(pair: Pair) -> None:
     stack = pair.a.stack
     flow_id = stack.reserve_flow()
     stack.prepare_connect(flow_id, 45000, NAMING.service_id("web.other"))
-    assert pair.a.connect(local_port=45000).error == "ENETUNREACH"
+    assert pair.a.connect("web.other", local_port=45000).error == "ENETUNREACH"
     assert not stack.flows.reserved() and not list(stack.flows)
     # What connects from that port next is judged by its own address.
     assert pair.a.connect(local_port=45000).error is None

@@ -26,7 +26,7 @@ from serval_node.wire.serviceid import Prefix
 from serval_node.wire.transport import SYN, TcpHeader, build_tcp, recompute_checksum, to_wire
 from tests.unit.sal.conftest import A, C, D, E, Figure, Pair, make_pair
 from tests.unit.sal.fake_tcp import Socket
-from tests.unit.sal.world import LOOPBACK, SAL0, WEB_BIND, WEB_ID, Seen, World, forward
+from tests.unit.sal.world import LOOPBACK, NAMING, SAL0, WEB_BIND, WEB_ID, Seen, World, forward
 
 NOBODY = address("10.9.9.9")
 _SYN, _ACK, _RST = ControlFlag.SYN, ControlFlag.ACK, ControlFlag.RST
@@ -428,6 +428,16 @@ def test_released_flow_id_is_free(pair: Pair) -> None:
     assert not stack.flows.reserved()
     pair.a.connect(local_port=45000)
     assert only(pair.world.controls(_SYN)).packet.src_flow != flow_id
+
+
+def test_what_a_socket_left_behind_is_not_the_next_ones(pair: Pair) -> None:
+    """A prepared connect that sent no SYN says nothing about the next program that gets its port."""
+    stack = pair.a.stack
+    flow_id = stack.reserve_flow()
+    stack.prepare_connect(flow_id, 45000, NAMING.service_id("web.other"))
+    assert pair.a.connect(local_port=45000).error is None
+    assert only(pair.world.controls(_SYN)).packet.services == (WEB_ID,)
+    assert not stack.flows.reserved()
 
 
 def test_half_open_requests_are_bounded() -> None:
