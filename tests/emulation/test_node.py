@@ -71,6 +71,7 @@ def gone(host: Host, service: str) -> None:
 # -- unmodified programs
 
 
+@pytest.mark.statement("S25")
 def test_curl_reaches_a_service_by_name_and_kill_9_ends_it(ann: Host, dan: Host, page: Path) -> None:
     run = dan.serve("web.example", *SERVER, "80", "--directory", str(page), stderr=subprocess.DEVNULL)
     target = served(dan, "web.example")[0]
@@ -94,6 +95,7 @@ def children(pid: int) -> list[int]:
     return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
+@pytest.mark.statement("S9")
 def test_two_servers_of_one_service_on_one_host(ann: Host, dan: Host, tmp_path: Path) -> None:
     for port in ("8001", "8002"):
         folder = tmp_path / port
@@ -404,6 +406,7 @@ def test_ping_of_a_virtual_address_gets_an_error_at_once(ann: Host) -> None:
 # -- errors of connect
 
 
+@pytest.mark.statement("S28", "S29")
 def test_no_rule_and_drop_fail_at_once(ann: Host) -> None:
     started = time.monotonic()
     none = ann.serval("connect", "nobody.example", check=False, input="")
@@ -450,6 +453,7 @@ print(json.dumps(out))
 """
 
 
+@pytest.mark.statement("S13", "S20", "S33")
 def test_bind_listen_accept_by_name(ann: Host, dan: Host) -> None:
     """S20, S33 and what accept() tells; the same rule also takes a connect to another port field (prefix bind)."""
     server = dan.popen(sys.executable, "-c", API_SERVER, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -517,6 +521,7 @@ print(json.dumps(out))
     server.wait()
 
 
+@pytest.mark.statement("S37")
 def test_a_socket_has_its_flow_id_from_the_start(ann: Host) -> None:
     """S37: the row is there from socket() on, and goes with the socket, or with its process."""
     program = """
@@ -545,6 +550,7 @@ print("closed", flush=True); sys.stdin.readline()
     wait_for("the release of the flowID", lambda: reserved() == 0)
 
 
+@pytest.mark.statement("S51")
 def test_ordinary_sockets_work_beside(ann: Host, dan: Host, page: Path) -> None:
     """S51: one process uses a Serval socket and a plain one at the same time."""
     dan.serve("web.example", *SERVER, "80", "--directory", str(page), stderr=subprocess.DEVNULL)
@@ -700,6 +706,7 @@ print(data == own.digest(), other.digest() == expected, total, round(800 / (sent
 """
 
 
+@pytest.mark.statement("100 MB", "half-close")
 def test_100_megabytes_both_ways_after_a_half_close(ann: Host, dan: Host) -> None:
     server = dan.popen(sys.executable, "-c", COPY_SERVER, stdout=subprocess.PIPE, text=True)
     assert server.stdout is not None
@@ -746,6 +753,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.statement("200 connections")
 def test_200_parallel_connections(ann: Host, dan: Host) -> None:
     server = dan.popen(sys.executable, "-c", ECHO, stdout=subprocess.PIPE, text=True)
     assert server.stdout is not None
@@ -793,6 +801,7 @@ conn.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)); c
 """
 
 
+@pytest.mark.statement("reset")
 def test_reset_by_either_side(ann: Host, dan: Host) -> None:
     server = dan.popen(sys.executable, "-c", RESET_SERVER, stdout=subprocess.PIPE, text=True)
     assert server.stdout is not None
@@ -827,6 +836,7 @@ print(conn.recv(10), conn.recv(10)); conn.close()
 """
 
 
+@pytest.mark.statement("close orders", "half-close")
 def test_both_close_orders(ann: Host, dan: Host) -> None:
     server = dan.popen(sys.executable, "-c", CLOSE_SERVER, stdout=subprocess.PIPE, text=True)
     assert server.stdout is not None

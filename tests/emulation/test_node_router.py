@@ -64,6 +64,7 @@ def packets(host: Host, service: str) -> list[int]:
     return [target["packets"] for target in host.rules(service)]
 
 
+@pytest.mark.statement("S9", "S30", "S39")
 def test_connects_are_shared_and_counted_to_the_packet(figure: Figure) -> None:
     """S9, S24, S30, S39: the router's selector decides, one packet per connection passes it."""
     edge, router = packets(figure.ann, "*.example"), packets(figure.cleo, "web.example")
@@ -73,6 +74,7 @@ def test_connects_are_shared_and_counted_to_the_packet(figure: Figure) -> None:
     assert figure.cleo.counters()["flows"] == 0, "the router keeps no flow"
 
 
+@pytest.mark.statement("S38", "S39", "S41")
 def test_the_trace_tells_the_slides_story(figure: Figure) -> None:
     text = figure.ann.serval("trace", "web.example").stdout
     flow = r"flow (\d+)"
@@ -95,6 +97,7 @@ def test_the_trace_tells_the_slides_story(figure: Figure) -> None:
     assert re.fullmatch(r"connect\(\) took \d+\.\d\d ms", lines[-1])
 
 
+@pytest.mark.statement("S43")
 def test_a_connection_stays_with_its_instance_when_rules_change(figure: Figure) -> None:
     """S43: an open connection goes on while the router sends everyone elsewhere, or refuses everyone."""
     program = """
@@ -134,6 +137,7 @@ for line in sys.stdin:
     figure.ann.ask("rule_remove", prefix="stay.example")
 
 
+@pytest.mark.statement("S29", "S43")
 def test_a_killed_instance_gets_no_connection_after_its_rule(figure: Figure) -> None:
     """S34: a SYN for a listener that is gone stays unanswered, and its repetition goes elsewhere (S43)."""
     process = figure.serve(figure.dan, "fragile.example")
@@ -153,6 +157,7 @@ def test_a_killed_instance_gets_no_connection_after_its_rule(figure: Figure) -> 
     assert refused >= 1
 
 
+@pytest.mark.statement("S29")
 def test_a_name_that_no_rule_knows_fails_at_once(figure: Figure) -> None:
     """S29: the router answers RST with the SYN's nonce."""
     started = time.monotonic()
@@ -161,6 +166,7 @@ def test_a_name_that_no_rule_knows_fails_at_once(figure: Figure) -> None:
     assert time.monotonic() - started < 3
 
 
+@pytest.mark.statement("S26")
 def test_delay_holds_a_syn_until_there_is_a_rule(figure: Figure) -> None:
     """S26: one queue place, one notification, release when FORWARD comes; connect() just takes longer."""
     figure.cleo.ask("rule_set", prefix="later.example", targets=[{"action": "delay"}])
@@ -197,6 +203,7 @@ def test_a_verdict_drops_what_waits_on_the_own_host(figure: Figure) -> None:
     assert client.wait(10) == 1
 
 
+@pytest.mark.statement("S28")
 def test_drop_at_a_router_is_silent_and_counted(figure: Figure) -> None:
     """S28: the connect runs into its time-out."""
     figure.cleo.ask("rule_set", prefix="silent.example", targets=[{"action": "drop"}])
@@ -206,6 +213,7 @@ def test_drop_at_a_router_is_silent_and_counted(figure: Figure) -> None:
     assert figure.cleo.rules("silent.example")[0]["dropped_packets"] >= 1
 
 
+@pytest.mark.statement("S15")
 def test_the_longest_prefix_wins_and_its_removal_exposes_the_next(figure: Figure) -> None:
     """S15, S16: one rule for the block at the edge; a narrower bind takes its SYNs from the wider one."""
     figure.serve(figure.eve, "narrow.example:7")
@@ -229,6 +237,7 @@ def test_a_service_of_the_own_host(figure: Figure) -> None:
     assert figure.ann.serval("connect", "home.example").stdout == "ann"
 
 
+@pytest.mark.statement("S21")
 def test_the_flow_table_shows_both_ends(figure: Figure) -> None:
     """S21, S41: flowIDs are each host's own, the pair is known at both."""
     program = """
@@ -270,6 +279,7 @@ with serval.create_server("both.example") as s:
     assert str(far["flow_id"]) in figure.dan.serval("flows").stdout
 
 
+@pytest.mark.statement("S25")
 def test_demux_from_outside_names_a_listening_port(figure: Figure) -> None:
     """What a controller pushes too: refused when nothing listens, gone with the socket."""
     target = [{"action": "demux", "port": 8123}]

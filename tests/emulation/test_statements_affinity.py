@@ -98,7 +98,7 @@ def opened(figure: Running, service: str, server: subprocess.Popen[str], host: s
     return syn, syn_ack
 
 
-@pytest.mark.statement("S43", "bytes")
+@pytest.mark.statement("S43")
 def test_a_transfer_stays_whole_while_instances_come_and_go(figure: Running) -> None:
     processes: dict[str, subprocess.Popen[str]] = {}
     for name in ("dan", "eve"):

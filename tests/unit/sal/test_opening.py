@@ -56,6 +56,7 @@ def test_syn_names_the_service_and_no_peer(pair: Pair) -> None:
     assert tcp.option(8) is None and tcp.option(2) is not None
 
 
+@pytest.mark.statement("S38", "S39", "S41")
 def test_handshake_goes_by_the_slides(figure: Figure) -> None:
     """Slides 32 to 37: SYN by way of c, SYN-ACK and data directly, two flowIDs, one nonce per end."""
     figure.point(E)
@@ -124,6 +125,7 @@ def test_accepted_socket_has_the_syns_service_and_a_virtual_peer(pair: Pair) -> 
     assert pair.e.stack.client_of(first.peer[0]) == address(A)
 
 
+@pytest.mark.statement("S11")
 def test_flow_ids_of_two_hosts_may_be_equal() -> None:
     """S11: a flowID means something on its own host only."""
     world = World()
@@ -201,6 +203,7 @@ def test_data_behind_a_lost_third_ack_arrives(pair: Pair) -> None:
     assert bytes(pair.listener.queue[0].received) == b"x" * 20000
 
 
+@pytest.mark.statement("S43")
 def test_repeated_syn_ack_gets_the_third_ack_again(pair: Pair) -> None:
     """S43."""
     pair.connect()
@@ -213,6 +216,7 @@ def test_repeated_syn_ack_gets_the_third_ack_again(pair: Pair) -> None:
     assert len(pair.listener.queue) == 1 and not pair.world.controls(_RST | _ACK)
 
 
+@pytest.mark.statement("S43")
 def test_syn_ack_from_another_instance_is_reset(figure: Figure) -> None:
     """S43: the loser frees its state, kernel included; the accepted connection goes on."""
     figure.point(E)
@@ -237,6 +241,7 @@ def test_syn_ack_from_another_instance_is_reset(figure: Figure) -> None:
     assert syn.packet.src_flow == next(iter(figure.a.stack.flows)).local_flow
 
 
+@pytest.mark.statement("S43")
 def test_duplicated_syn_makes_no_second_child(pair: Pair) -> None:
     """S43: while half-open, while established, and when everything is over."""
     pair.world.duplication = 1.0
@@ -315,7 +320,7 @@ def test_third_ack_for_a_request_that_has_gone_is_reset(pair: Pair) -> None:
     pair.world.run(0.05)
     pair.world.lose = None
     flow = next(iter(pair.e.stack.flows))
-    pair.e.stack._server.abandon(flow, "no third ACK", pair.world.now)
+    Server(pair.e.stack._context).abandon(flow, "no third ACK", pair.world.now)
     pair.e.settle()
     pair.world.run(2)
     assert client.error == "ECONNRESET" and not list(pair.a.stack.flows)
@@ -351,6 +356,7 @@ def test_instance_without_rule_stays_silent(figure: Figure) -> None:
     assert client.state == "ESTABLISHED" and len(d.queue) == 1
 
 
+@pytest.mark.statement("S29")
 def test_no_rule_fails_at_once(pair: Pair) -> None:
     """S29: on the own host at once."""
     client = pair.a.connect("web.other")
@@ -359,6 +365,7 @@ def test_no_rule_fails_at_once(pair: Pair) -> None:
     assert len(pair.a.happened(ConnectFailed)) == 1
 
 
+@pytest.mark.statement("S28")
 def test_drop_rule_fails_at_once_on_the_own_host(pair: Pair) -> None:
     """S28: EHOSTUNREACH, counted in the rule."""
     exact = Prefix.of(WEB_ID)
@@ -406,6 +413,7 @@ def test_two_servers_of_one_host_share_a_service(pair: Pair) -> None:
     assert min(len(pair.listener.queue), len(second.queue)) > 10
 
 
+@pytest.mark.statement("S37")
 def test_reserved_flow_id_is_used_by_the_connect(pair: Pair) -> None:
     """S37: socket() allocates the flowID, the SYN carries it."""
     stack = pair.a.stack

@@ -37,6 +37,7 @@ def met(table: ServiceTable, service_id: ServiceID = X) -> tuple[Action, int]:
     return verdict.action, verdict.entry.prefix.bits
 
 
+@pytest.mark.statement("S15")
 def test_most_specific_wins_over_all_actions_and_removal_exposes_the_next() -> None:
     """S15: default FORWARD, /24 DELAY, /64 FORWARD, /128 DROP, /256 DEMUX."""
     table = ServiceTable()
@@ -230,6 +231,7 @@ def sums(entry: Entry) -> tuple[int, int, int, int]:
     return counters.packets, counters.bytes, counters.dropped_packets, counters.dropped_bytes
 
 
+@pytest.mark.statement("S30")
 def test_counters_are_exact() -> None:
     """S30: every resolution is in its entry and in its target, with its bytes; drops apart."""
     table, prefix = ServiceTable(), Prefix(X.raw, 80)

@@ -196,6 +196,7 @@ def test_encode_refuses_what_does_not_fit(packet: SalPacket) -> None:
         encode(packet)
 
 
+@pytest.mark.statement("S18")
 def test_bare_header_has_twelve_bytes_and_no_service() -> None:
     """S18: a data packet carries flowIDs only."""
     header = bare_header(3, 2, 6)
