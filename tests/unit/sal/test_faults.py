@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import random
+from dataclasses import replace
 
 import pytest
 
+from serval_node.sal.outputs import Send
 from serval_node.sal.service_table import Rule, Selector
 from serval_node.sal.states import State
-from tests.unit.sal.conftest import D, E, Figure, Pair, make_figure, make_pair
+from serval_node.wire.ipv4 import address
+from serval_node.wire.sal_header import ControlFlag, Source, encode
+from serval_node.wire.transport import recompute_checksum
+from tests.unit.sal.conftest import A, C, D, E, Figure, Pair, make_figure, make_pair
 from tests.unit.sal.fake_tcp import Socket
-from tests.unit.sal.world import WEB_BIND, forward
+from tests.unit.sal.world import WEB_BIND, Host, forward
 
 SEEDS = range(25)
 
@@ -99,3 +105,63 @@ def test_many_connections_through_a_router(seed: int) -> None:
     assert sorted(bytes(socket.received) for socket in accepted()) == [b"%04d" % n * 2000 for n in range(40)]
     servers = [flow for host in (figure.d, figure.e) for flow in host.stack.flows if flow.state is not State.CLOSED]
     assert len(servers) == 40
+
+
+def test_third_ack_that_sal0_lost_is_delivered_by_its_repetition() -> None:
+    """Nobody sends data: only the repeated third ACK can complete the server's kernel."""
+    pair = make_pair()
+    lost = [0]
+
+    def loses(host: Host) -> bool:
+        # What e's kernel gets first is the SYN, then the third ACK.
+        lost[0] += host is pair.e
+        return host is pair.e and lost[0] == 2
+
+    pair.world.loses_delivery = loses  # type: ignore[method-assign]
+    pair.a.connect()
+    pair.world.run(0.5)
+    assert lost[0] >= 3 and len(pair.listener.queue) == 1
+
+
+def test_server_behind_another_source_address() -> None:
+    """The SYN-ACK's path ends with the server's own address, and that is where the client goes; the path begins with
+    the client's, and that is where the server answers.
+    """
+    figure = make_figure()
+    figure.point(E)
+    listener = figure.e.serve()
+    client = figure.a.connect()
+    figure.world.run(0.005)
+    # A router that may not use foreign source addresses puts its own there.
+    (syn,) = figure.world.controls(ControlFlag.SYN, "a")
+    payload = recompute_checksum(syn.packet.payload, 6, address(D), address(E))
+    extensions = (*syn.packet.extensions, Source((address(A), address(C))))
+    changed = replace(syn.packet, extensions=extensions, payload=payload)
+    figure.world.lose = lambda host, send, packet: host is figure.c
+    figure.world.inject(Send(address(D), address(E), 60, encode(changed)))
+    figure.world.run(0.003)
+    (answer,) = figure.world.controls(ControlFlag.SYN | ControlFlag.ACK)
+    assert answer.destination == address(A)
+    payload = recompute_checksum(answer.packet.payload, 6, address(D), address(A))
+    figure.world.lose = None
+    figure.world._events.clear()
+    figure.world.inject(Send(address(D), address(A), 60, encode(replace(answer.packet, payload=payload))))
+    figure.world.run(0.5)
+    (third,) = figure.world.controls(ControlFlag.ACK, "a")[:1]
+    assert third.destination == address(E)
+    assert client.state == "ESTABLISHED" and len(listener.queue) == 1
+
+
+def test_repetitions_of_a_fin_back_off() -> None:
+    """Doubling pauses up to five seconds, 15 repetitions, then the flow is given up."""
+    pair = make_pair()
+    client, _ = pair.connect()
+    pair.world.run(1)
+    pair.world.lose = lambda host, send, packet: packet.control is not None and bool(packet.control.flags & 4)
+    pair.a.shutdown(client)
+    pair.world.run(120)
+    times = [seen.time for seen in pair.world.controls(ControlFlag.FIN, "a")]
+    pauses = [later - earlier for earlier, later in itertools.pairwise(times)]
+    assert len(pauses) == 15
+    assert all(later == pytest.approx(min(2 * earlier, 5.0)) for earlier, later in itertools.pairwise(pauses))
+    assert not list(pair.a.stack.flows)
