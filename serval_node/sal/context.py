@@ -17,7 +17,8 @@ from serval_node.sal.outputs import Deliver, InstallPath, Output, RemovePath, Se
 from serval_node.sal.service_table import ServiceTable
 from serval_node.sal.states import ESTABLISHED, State
 from serval_node.sal.virtual_peers import VirtualPeers
-from serval_node.wire.ipv4 import DEFAULT_TTL, Address, build_ipv4
+from serval_node.wire.checksum import Buffer
+from serval_node.wire.ipv4 import DEFAULT_TTL, Address, build_ipv4, icmp_unreachable
 from serval_node.wire.sal_header import Control, Extension, SalPacket, bare_header, encode
 from serval_node.wire.serviceid import ServiceID
 from serval_node.wire.transport import to_kernel, to_wire
@@ -138,6 +139,10 @@ class Context:
     def deliver_segment(self, local: Endpoint, peer: Endpoint, protocol: int, segment: bytes) -> None:
         segment = to_kernel(segment, protocol, peer[0], local[0], peer[1], local[1])
         self.outputs.append(Deliver(build_ipv4(peer[0], local[0], protocol, segment)))
+
+    def unreachable(self, packet: Buffer, code: int) -> None:
+        """An ICMP error about a packet of the kernel: the program behind it fails at once."""
+        self.outputs.append(Deliver(icmp_unreachable(packet, code)))
 
     # -- flows
 

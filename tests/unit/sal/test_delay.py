@@ -57,9 +57,7 @@ def test_verdict_releases_too(figure: Figure, place: Host) -> None:
     figure.e.serve()
     client = figure.a.connect()
     figure.world.run(0.1)
-    place.stack._rules_changed = False
     decide(figure, place)
-    place.stack._rules_changed = False
     assert place.stack.delay_verdict(WEB_BIND, release=True, now=figure.world.now) == 1
     place.settle()
     figure.world.run(0.1)

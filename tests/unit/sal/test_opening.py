@@ -16,6 +16,7 @@ from serval_node.sal.events import (
     SynResolved,
     SynSent,
 )
+from serval_node.sal.opening import Server
 from serval_node.sal.outputs import Send
 from serval_node.sal.service_table import Action, Rule, Target
 from serval_node.sal.states import State

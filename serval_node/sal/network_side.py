@@ -1,0 +1,169 @@
+"""Packets of protocol 144 from the network."""
+
+from __future__ import annotations
+
+from serval_node.sal.context import Context
+from serval_node.sal.delay_queue import Delayed
+from serval_node.sal.events import Refusal
+from serval_node.sal.flow_table import Flow
+from serval_node.sal.forwarding import forward
+from serval_node.sal.opening import Client, Server
+from serval_node.sal.resets import refuse_unknown, reset_unknown
+from serval_node.sal.resolution import HOST_ACTIONS, StickyChoices, resolve
+from serval_node.sal.service_table import Action
+from serval_node.sal.states import ESTABLISHED, State
+from serval_node.sal.transfer import Transfer
+from serval_node.sal.waiting import Waiting
+from serval_node.wire.checksum import Buffer
+from serval_node.wire.errors import DropReason, WireError
+from serval_node.wire.ipv4 import PROTOCOL_SERVAL, PROTOCOL_TCP, Ipv4Header
+from serval_node.wire.sal_header import Control, ControlFlag, SalPacket, decode
+from serval_node.wire.transport import ACK, FIN, RST, SYN, TcpHeader, strip_timestamps, verify
+
+_SYN, _ACK, _RST = ControlFlag.SYN, ControlFlag.ACK, ControlFlag.RST
+
+
+class NetworkSide:
+    """Sorts packets: SYNs go through the service table, the rest belongs to flows by their flowID."""
+
+    def __init__(self, context: Context, client: Client, server: Server, transfer: Transfer, waiting: Waiting) -> None:
+        self._context = context
+        self._client = client
+        self._server = server
+        self._transfer = transfer
+        self._waiting = waiting
+        self._sticky = StickyChoices()
+
+    def receive(self, packet: Buffer, now: float) -> None:
+        """A whole IPv4 packet of protocol 144."""
+        try:
+            header = Ipv4Header.decode(packet)
+            if header.protocol != PROTOCOL_SERVAL:
+                raise WireError(DropReason.UNKNOWN_PROTOCOL)
+            sal = decode(header.payload(packet))
+            self._sort(header, sal, packet, now)
+        except WireError as error:
+            self._context.counters[error.reason.value] += 1
+
+    def _sort(self, header: Ipv4Header, packet: SalPacket, raw: Buffer, now: float) -> None:
+        payload = packet.payload
+        if payload and not verify(payload, packet.protocol, header.source, header.destination):
+            raise WireError(DropReason.BAD_TRANSPORT_CHECKSUM)
+        control = packet.control if packet.extensions else None
+        if control is not None and control.flags & _SYN and not control.flags & _ACK:
+            self._receive_syn(header, packet, control, raw, now)
+            return
+        flow = self._context.flows.get(packet.dst_flow)
+        if flow is None:
+            self._context.refuse(Refusal.UNKNOWN_FLOW, now)
+            if control is not None:
+                reset_unknown(self._context, header, packet, control)
+            return
+        if packet.protocol != flow.protocol:
+            raise WireError(DropReason.UNKNOWN_PROTOCOL)
+        tcp = TcpHeader.decode(payload) if payload else None
+        if control is not None:
+            self._receive_control(flow, header, packet, control, tcp, now)
+        elif packet.src_flow != flow.peer_flow:
+            self._context.refuse(Refusal.WRONG_PEER_FLOW, now)
+        elif tcp is None:
+            self._context.refuse(Refusal.NO_CONTROL, now)
+        elif flow.state is State.CLOSED:
+            self._transfer.answer_dead(flow, now)
+        elif flow.state not in ESTABLISHED:
+            self._context.refuse(Refusal.NOT_CONFIRMED, now)
+        else:
+            self._transfer.from_network(flow, payload, tcp, now)
+
+    def _receive_control(
+        self,
+        flow: Flow,
+        header: Ipv4Header,
+        packet: SalPacket,
+        control: Control,
+        tcp: TcpHeader | None,
+        now: float,
+    ) -> None:
+        if control.flags & _SYN and flow.state is not State.CLOSED:
+            self._client.receive_syn_ack(flow, header, packet, control, tcp, now)
+        elif control.flags & _RST:
+            self._receive_reset(flow, control, now)
+        elif flow.state is State.RESPOND:
+            self._server.receive_third_ack(flow, header, packet, control, now)
+        elif flow.state is State.REQUEST:
+            self._context.refuse(Refusal.UNEXPECTED_CONTROL, now)
+        elif control.nonce != flow.control.peer_nonce or packet.src_flow != flow.peer_flow:
+            self._context.refuse(Refusal.WRONG_NONCE, now)
+        elif flow.state is State.CLOSED:
+            self._transfer.answer_dead(flow, now)
+        elif not flow.resetting:
+            self._transfer.control(flow, control, packet.payload, now)
+
+    def _receive_reset(self, flow: Flow, control: Control, now: float) -> None:
+        refusal = flow.control.doubts_reset(control)
+        if refusal is not None:
+            self._context.refuse(refusal, now)
+        elif flow.state is State.REQUEST:
+            self._client.refused(flow, now, "refused")
+        elif flow.state is State.RESPOND:
+            self._server.abandon(flow, "reset by the peer", now)
+        elif flow.state in ESTABLISHED and flow.state is not State.TIMEWAIT:
+            self._transfer.reset(flow, now)
+
+    def _receive_syn(self, header: Ipv4Header, packet: SalPacket, control: Control, raw: Buffer, now: float) -> None:
+        context = self._context
+        services = packet.services
+        client = packet.source[0] if packet.source else header.source
+        if not services:
+            context.refuse(Refusal.NO_SERVICE, now)
+            return
+        service_id = services[0]
+        if not self._context.environment.is_local(header.destination):
+            # Before the table, whose counters and DELAY rules are not for what everyone on the link gets.
+            context.refuse(Refusal.BROADCAST, now, service_id, client)
+            return
+        key = client, packet.src_flow, control.nonce
+        known = self._context.flows.by_request(key)
+        if known is not None:
+            # The kernel repeats its SYN-ACK; a child that is already accepted has no use for a late copy.
+            context.refuse(Refusal.DUPLICATE_SYN, now)
+            if known.state is State.RESPOND and packet.payload:
+                _opening_segment(packet)
+                context.deliver(known, strip_timestamps(packet.payload))
+            return
+        verdict = resolve(
+            self._context.service_table,
+            service_id,
+            size=header.total_length,
+            key=lambda _: client,
+            rng=self._context.rng,
+            sticky=self._sticky.get(key, now),
+            actions=None if self._context.config.forwarding else HOST_ACTIONS,
+        )
+        if verdict is None:
+            context.refuse(Refusal.NO_RULE, now, service_id, client)
+            if self._context.config.forwarding:
+                refuse_unknown(context, header, packet, control)
+        elif verdict.action is Action.DROP:
+            context.refuse(Refusal.DROP_RULE, now, service_id, client)
+        elif verdict.action is Action.DELAY:
+            delayed = Delayed(key, service_id, bytes(raw[: header.total_length]), 0, False, now)
+            self._waiting.put(delayed, verdict.entry, client, now)
+        elif verdict.action is Action.DEMUX:
+            if packet.protocol != PROTOCOL_TCP or not packet.payload:
+                context.refuse(Refusal.UNSUPPORTED_TRANSPORT, now, service_id, client)
+                return
+            tcp = _opening_segment(packet)
+            self._server.receive_syn(header, packet, control, service_id, verdict, tcp, now)
+        elif forward(context, header, packet, service_id, verdict, now):
+            self._sticky.put(key, verdict.slot.target, now)
+
+
+def _opening_segment(packet: SalPacket) -> TcpHeader:
+    """What a SAL SYN carries must open a TCP connection: nothing else goes to a listener."""
+    if packet.protocol != PROTOCOL_TCP:
+        raise WireError(DropReason.UNKNOWN_PROTOCOL)
+    tcp = TcpHeader.decode(packet.payload)
+    if tcp.flags & (SYN | ACK | RST | FIN) != SYN:
+        raise WireError(DropReason.BAD_TRANSPORT_HEADER, f"a SYN with TCP flags {tcp.flags:#04x}")
+    return tcp

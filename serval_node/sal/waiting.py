@@ -1,0 +1,75 @@
+"""What happens around the DELAY queue: notices, verdicts, release by a change of rules, time-out (S26)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from serval_node.sal.context import Context
+from serval_node.sal.delay_queue import Delayed
+from serval_node.sal.events import DelayNotify, Refusal, Refused
+from serval_node.sal.service_table import Action, Entry
+from serval_node.wire.ipv4 import ICMP_HOST_UNREACHABLE, Address, Ipv4Header
+from serval_node.wire.serviceid import Prefix
+
+
+class Waiting:
+    """Packets under DELAY. ``take_up(delayed, now)`` resolves one again."""
+
+    def __init__(self, context: Context, take_up: Callable[[Delayed, float], None]) -> None:
+        self._context = context
+        self._take_up = take_up
+        self._rules_changed = False
+        context.service_table.on_change(self._note_change)
+
+    def _note_change(self) -> None:
+        self._rules_changed = True
+
+    def next_timer(self) -> float | None:
+        """When ``run`` has something to do; 0 for at once."""
+        oldest = self._context.delay_queue.oldest()
+        if oldest is None:
+            return None
+        return 0.0 if self._rules_changed else oldest + self._context.config.delay_timeout
+
+    def run(self, now: float) -> None:
+        """Take up what changed rules decided, and discard what has waited too long."""
+        if self._rules_changed:
+            self._rules_changed = False
+            self.release_decided(now)
+        for delayed in self._context.delay_queue.expired(now - self._context.config.delay_timeout):
+            self._discard(delayed, Refusal.DELAY_EXPIRED, now)
+
+    def put(self, delayed: Delayed, entry: Entry, client: Address, now: float) -> None:
+        """Keep a packet that met a DELAY rule; the first one for a service is told about."""
+        context = self._context
+        if not context.delay_queue.put(delayed):
+            context.refuse(Refusal.DELAY_FULL, now, delayed.service_id, client)
+            if delayed.from_kernel:
+                self._context.unreachable(delayed.packet, ICMP_HOST_UNREACHABLE)
+            return
+        if context.delay_queue.needs_notice(delayed.service_id):
+            context.events.append(DelayNotify(now, delayed.service_id, entry.prefix))
+
+    def verdict(self, prefix: Prefix, *, release: bool, now: float) -> int:
+        """Resolve again (release) or discard everything that waits for a service of ``prefix``; how many that were."""
+        taken = self._context.delay_queue.take(prefix)
+        for delayed in taken:
+            if release:
+                self._take_up(delayed, now)
+            else:
+                self._discard(delayed, Refusal.DELAY_DROPPED, now)
+        return len(taken)
+
+    def release_decided(self, now: float) -> None:
+        """After a change of rules: what no longer meets DELAY goes on."""
+        for service_id in self._context.delay_queue.services():
+            entry = self._context.service_table.lookup(service_id)
+            if entry is None or entry.action is not Action.DELAY:
+                self.verdict(Prefix.of(service_id), release=True, now=now)
+
+    def _discard(self, delayed: Delayed, reason: Refusal, now: float) -> None:
+        header = Ipv4Header.decode(delayed.packet)
+        self._context.counters[reason.value] += 1
+        self._context.events.append(Refused(now, reason, delayed.service_id, header.source))
+        if delayed.from_kernel:
+            self._context.unreachable(delayed.packet, ICMP_HOST_UNREACHABLE)
