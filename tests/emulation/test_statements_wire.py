@@ -144,9 +144,10 @@ def test_the_service_id_travels_in_the_first_packets_only(story: Story) -> None:
     assert {packet.header_length for packet in data} == {BARE_LENGTH}
 
 
-@pytest.mark.statement("S38")
+@pytest.mark.statement("S20", "S38")
 def test_connect_sends_a_syn_to_the_router(story: Story) -> None:
     syn = story.only("ann-eth0", SYN)
+    assert story.seen["ann-eth0"][0] == syn, "nothing was asked before"
     assert (syn.ip.source, syn.ip.destination) == story.at("ann", "cleo")
     assert (syn.sal.src_flow, syn.sal.dst_flow) == (story.flows["ann"]["flow_id"], 0)
     assert syn.sal.services == (story.service_id,)
