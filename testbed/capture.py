@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 import re
 import struct
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,8 +17,9 @@ from pathlib import Path
 
 from mininet.node import Node
 
-from testbed import hosts, processes
+from testbed import hosts, processes, sniffer
 from testbed.errors import TestbedError
+from testbed.isolation import in_user_namespace
 from testbed.ownership import make_directory, owned_by_caller
 
 SNAP_BYTES = 256
@@ -48,7 +50,12 @@ class Capture:
 
     def __init__(self, nodes: Sequence[Node], directory: Path, *, snap: int = SNAP_BYTES) -> None:
         """Capture all interfaces of `nodes` into `directory`, `snap` bytes of each frame (0: all). TestbedError."""
-        self.directory = make_directory(directory)
+        try:
+            self.directory = make_directory(directory)
+        except OSError as error:
+            raise TestbedError(
+                f"cannot make {directory} for the captures: {error.strerror}", "name another directory: --capture DIR"
+            ) from None
         self._dumps: list[tuple[str, Path, processes.Daemon]] = []
         try:
             for node in nodes:
@@ -67,9 +74,12 @@ class Capture:
 
     def _start(self, node: Node, interface: str, snap: int) -> None:
         path = self.directory / f"{interface}.pcap"
-        # -U: each frame is in the file at once; -Z: in a user namespace there is no other user to become.
-        argv = ["tcpdump", "-i", interface, "-w", str(path), "-U", "-n", "-Z", "root", "-s", str(snap), "-B", "8192"]
-        argv += ["--immediate-mode", "--time-stamp-precision=nano"]
+        if in_user_namespace():
+            argv = [sys.executable, "-I", sniffer.__file__, interface, str(path), str(snap)]
+        else:
+            # -U: each frame is in the file at once; -Z: the directory may be closed to tcpdump's own user.
+            argv = ["tcpdump", "-i", interface, "-w", str(path), "-U", "-n", "-Z", "root", "-s", str(snap)]
+            argv += ["-B", "8192", "--immediate-mode", "--time-stamp-precision=nano"]
         log = self.directory / f"{interface}.log"
         log.unlink(missing_ok=True)
         self._dumps.append((interface, path, processes.start("tcpdump", hosts.inside(node, argv), log=log)))

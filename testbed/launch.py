@@ -55,7 +55,7 @@ def run(topology: str, arguments: Sequence[str]) -> int:
         status = _Run(topology, net, options).go()
     except TestbedError as error:
         report(error)
-        report(TestbedError(f"the logs were kept in {_keep_logs(topology)}"))
+        report(_keep_logs(topology))
     except TopologyError as error:
         report(TestbedError(str(error)))
     except KeyboardInterrupt:
@@ -218,11 +218,16 @@ def _prepare_process() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _keep_logs(topology: str) -> Path:
-    """Copy the run's logs out of the sandbox, with which they would go; returns the directory."""
-    kept = make_directory(RESULTS / f"failed-{topology}-{time.strftime('%Y%m%d-%H%M%S')}")
-    for log in sorted(RUN_DIRECTORY.rglob("*.log")):
-        target = kept / log.relative_to(RUN_DIRECTORY)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(log, target)
-    return owned_by_caller(kept, recursive=True)
+def _keep_logs(topology: str) -> TestbedError:
+    """Copy the run's logs out of the sandbox, with which they would go; returns where they are, or why not."""
+    kept = RESULTS / f"failed-{topology}-{time.strftime('%Y%m%d-%H%M%S')}"
+    try:
+        make_directory(kept)
+        for log in sorted(RUN_DIRECTORY.rglob("*.log")):
+            target = kept / log.relative_to(RUN_DIRECTORY)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(log, target)
+        owned_by_caller(kept, recursive=True)
+    except OSError as error:
+        return TestbedError(f"the logs could not be kept in {kept}: {error.strerror}")
+    return TestbedError(f"the logs were kept in {kept}")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from testbed import hosts
+from testbed import capture, hosts
 from testbed.calibration import TCP_PAYLOAD
 from testbed.errors import TestbedError
 from testbed.links import FRAME_BYTES, check_rate, netem_available
@@ -70,3 +70,23 @@ def test_with_netem_the_kernel_delays(tmp_path: Path) -> None:
         assert ends.link.mechanism == "netem"
         times = sorted(ends.ping())
         assert 0.020 <= times[len(times) // 2] < 0.025
+
+
+def test_both_ways_of_capturing_see_the_same_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pair(tmp_path) as ends:
+        assert ends.ping(2)  # ARP is done: it would be asked again between the two
+        captures = {}
+        for user_namespace in (False, True):
+            monkeypatch.setattr(capture, "in_user_namespace", lambda answer=user_namespace: answer)
+            running = capture.Capture([ends.left], tmp_path / str(user_namespace), snap=64)
+            try:
+                assert len(ends.ping(5)) == 5
+            finally:
+                running.stop()
+            assert running.dropped() == 0
+            frames = list(capture.read(running.directory / "left-eth0.pcap"))
+            captures[user_namespace] = [
+                (frame.length, len(frame.data), frame.data[:14]) for frame in frames if frame.data[12:14] == b"\x08\x00"
+            ]
+        assert captures[False] == captures[True]
+        assert len(captures[True]) == 12

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from testbed import launch
@@ -45,3 +47,19 @@ def test_an_unknown_option_ends_with_usage(capsys: pytest.CaptureFixture[str]) -
         launch.run("datacenter", ["--bogus"])
     assert ended.value.code == 2
     assert "--bogus" in capsys.readouterr().err
+
+
+def test_logs_of_a_failed_run_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "run" / "hosts" / "dan").mkdir(parents=True)
+    (tmp_path / "run" / "hosts" / "dan" / "servald.log").write_text("said")
+    monkeypatch.setattr(launch, "RUN_DIRECTORY", tmp_path / "run")
+    monkeypatch.setattr(launch, "RESULTS", tmp_path / "results")
+    assert "were kept in" in launch._keep_logs("datacenter").message
+    (kept,) = (tmp_path / "results").glob("failed-datacenter-*/hosts/dan/servald.log")
+    assert kept.read_text() == "said"
+
+
+def test_logs_that_cannot_be_kept_are_no_second_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setattr(launch, "RESULTS", tmp_path / "file" / "results")
+    assert "could not be kept" in launch._keep_logs("datacenter").message
