@@ -30,7 +30,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 ETH_P_ALL = 0x0003
-SOL_PACKET, PACKET_VNET_HDR, PACKET_IGNORE_OUTGOING = 263, 15, 23
+SOL_PACKET, PACKET_STATISTICS, PACKET_VNET_HDR, PACKET_IGNORE_OUTGOING = 263, 6, 15, 23
 SO_SNDBUFFORCE, SO_RCVBUFFORCE, SO_TIMESTAMPNS = 32, 33, 35
 PR_SET_TIMERSLACK = 29
 RECEIVE_BUFFER, SEND_BUFFER = 64 << 20, 8 << 20
@@ -38,7 +38,7 @@ MAX_FRAME = 10 + 14 + 4 + 65536  # vnet header, Ethernet with a tag, the largest
 MAX_QUEUED = 256 << 20  # bytes under way in one direction; beyond it frames are dropped and counted
 BATCH = 32  # frames read from one side before due ones are looked at again
 MAX_DELAY = 10.0
-_TIMESPEC = struct.Struct("@qq")
+_TIMESPEC, _STATISTICS = struct.Struct("@qq"), struct.Struct("=II")
 
 
 class RelayError(ValueError):
@@ -54,6 +54,7 @@ class Counters:
     swallowed: int = 0  # by the black hole
     overflowed: int = 0  # more than MAX_QUEUED bytes were under way
     unsent: int = 0  # the kernel refused them
+    missed: int = 0  # came faster than the relay took them, and the kernel dropped them
     late_sum: float = 0.0
     late_max: float = 0.0
 
@@ -65,6 +66,7 @@ class Counters:
             "swallowed": self.swallowed,
             "overflowed": self.overflowed,
             "unsent": self.unsent,
+            "missed": self.missed,
             "late_mean": mean,
             "late_max": self.late_max,
         }
@@ -118,6 +120,8 @@ class Relay:
         self._hole = self._hole if hole is None else bool(hole)
 
     def state(self) -> dict[str, Any]:
+        for direction in self._directions.values():
+            direction.counters.missed += _dropped(direction.source)
         directions = [direction.counters.to_json() for direction in self._directions.values()]
         return {"delay": self._delay, "loss": self._loss * 100, "hole": self._hole, "directions": directions}
 
@@ -197,6 +201,13 @@ class Relay:
         except (ValueError, TypeError, AttributeError, KeyError) as error:
             return {"ok": False, "error": str(error)}
         return {"ok": True, **self.state()}
+
+
+def _dropped(packet: socket.socket) -> int:
+    """Frames that the kernel dropped in front of a packet socket since it was asked last."""
+    if packet.family != socket.AF_PACKET:  # in tests
+        return 0
+    return _STATISTICS.unpack(packet.getsockopt(SOL_PACKET, PACKET_STATISTICS, _STATISTICS.size))[1]
 
 
 def open_interface(name: str) -> socket.socket:
