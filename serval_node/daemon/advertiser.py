@@ -52,6 +52,7 @@ class Advertiser:
         self._poll: Timer | None = None
         self._outside: RuleBook | None = None
         self._outside_ended: Callable[[], None] = lambda: None
+        self._connection_ended: Callable[[TcpSocket], None] = lambda sock: None
         loop.add_reader(self._monitor.fileno(), self._destroyed)
         self._restore()
 
@@ -60,6 +61,10 @@ class Advertiser:
         ended.
         """
         self._outside, self._outside_ended = rules, ended
+
+    def watch_connections(self, ended: Callable[[TcpSocket], None]) -> None:
+        """Call `ended` for each connected socket that the kernel destroyed; notices may get lost."""
+        self._connection_ended = ended
 
     # -- what sockets there are
 
@@ -116,6 +121,9 @@ class Advertiser:
         sockets, lost = self._monitor.readable()
         if lost or any(self._follows(sock.cookie) for sock in sockets):
             self.listening()
+        for sock in sockets:
+            if sock.peer_port:
+                self._connection_ended(sock)
 
     def _follows(self, cookie: int) -> bool:
         return self._bindings.holds(cookie) or (self._outside is not None and self._outside.holds(cookie))

@@ -37,6 +37,7 @@ from serval_node.io.datapath import DataPath, vector_available
 from serval_node.io.fast_flow import FlowCounters
 from serval_node.io.netlink import HostNetwork
 from serval_node.io.raw_ip import RawIp
+from serval_node.io.sock_diag import TcpSocket
 from serval_node.sal.events import FlowClosed
 from serval_node.sal.outputs import Deliver, InstallPath, RemovePath, Send
 from serval_node.sal.stack import Stack, StackConfig
@@ -98,6 +99,7 @@ class Node:
         self._closers.append(self.advertiser.close)
         self.rules = RuleBook(self.stack.service_table, self.advertiser.listening)
         self.advertiser.follow(self.rules, self.rules_changed)
+        self.advertiser.watch_connections(self._socket_gone)
         for rule in config.rules:
             self.rules.set(hand_rule(naming, rule))
         self._connect_controller(make_socket)
@@ -146,6 +148,12 @@ class Node:
 
     def _network_packet(self, packet: memoryview) -> None:
         self.stack.network_packet(packet, time.monotonic())
+        self._take_outputs()
+
+    def _socket_gone(self, sock: TcpSocket) -> None:
+        # The last four bytes are the IPv4 address, also of a dual-stack socket (::ffff:a.b.c.d).
+        local, peer = (sock.local_address[-4:], sock.local_port), (sock.peer_address[-4:], sock.peer_port)
+        self.stack.kernel_socket_gone(local, peer, time.monotonic())
         self._take_outputs()
 
     def _first_packet(self, local_flow: int) -> None:
