@@ -65,7 +65,11 @@ def _send_input(sock: serval.ServalSocket) -> None:
 
 
 def repeat(client: Client, name: str, count: int, interval: float, timeout: float | None, *, as_json: bool) -> int:
-    """Connect `count` times and tell which instance answered; the status is 1 when any attempt failed."""
+    """Connect `count` times and tell which instance answered; the status is 1 when any attempt failed.
+
+    Raises ControlError when the text names no service.
+    """
+    client.request("address", name=name)
     results: list[dict[str, Any]] = []
     split: dict[str, int] = {}
     for number in range(1, count + 1):

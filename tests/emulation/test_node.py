@@ -361,6 +361,12 @@ def test_run_says_clearly_what_is_wrong(dan: Host) -> None:
     assert dan.serval("run", "--service", "web.example", "--", "sh", "-c", "exit 7", check=False).returncode == 7
 
 
+def test_repeated_connects_to_what_is_no_name_are_one_line(ann: Host) -> None:
+    for text in ("single", "cafe", "0xzz", "*.example", f"{'x' * 64}.example", "web.example:99999"):
+        wrong = ann.serval("connect", text, "--count", "3", check=False)
+        assert (wrong.returncode, wrong.stdout, len(wrong.stderr.splitlines())) == (1, "", 1), text
+
+
 def test_sigterm_is_forwarded(dan: Host) -> None:
     run = dan.serve("web.example", *SERVER, "80", stderr=subprocess.DEVNULL)
     served(dan, "web.example")
