@@ -20,7 +20,8 @@ ANY_PREFIX = st.builds(Prefix, st.binary(min_size=32, max_size=32), st.integers(
 
 WRONG_TEXTS = [
     *("", "web", "cafe", "web:80", "10.0.0.1", "web.example:", "web.example:65536", "web.example:-1"),
-    *("web.example:80:80", "web..example", ".example", "*.", "*.example/24", "*.a.b", "web.example/", "web.example/257", "web ser.example"),
+    "web.example:80:80",
+    *("web..example", ".example", "*.", "*.example/24", "*.a.b", "web.example/", "web.example/257", "web ser.example"),
     *("/80", "w\u00e9b.example", "web.\u212aelvin", "web.example:\u00b2"),
     *("4294967296", "0xweb", "0x/8", "a/b/c", "1" * 65, f"{'x' * 64}.example", ".".join(["x" * 50] * 6)),
 ]
