@@ -60,7 +60,7 @@ def test_weighted_random_follows_the_weights(group: Running) -> None:
 
     wait_for("the weights at cleo", lambda: weights() == [1, 1, 1, 7])
     before = group.ask("cleo", "events")["now"]
-    split = group.connects("ann", "web.example", 200)
+    split = group.connects_at_once("ann", "web.example", 200)
     # Five standard deviations on either side of 140 and of 20.
     assert 108 <= split["dan"] <= 172
     assert all(1 <= split[name] <= 41 for name in ("eve", "fay", "gus"))

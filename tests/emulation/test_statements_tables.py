@@ -65,7 +65,7 @@ def test_a_service_is_its_instances(figure: Running) -> None:
     for name in ("dan", "eve", "fay"):
         figure.serve(name, "group.example")
     figure.resolves("group.example", "dan", "eve", "fay")
-    split = figure.connects("ann", "group.example", 60)
+    split = figure.connects_at_once("ann", "group.example", 60)
     assert split.keys() == {"dan", "eve", "fay"}
     assert sum(split.values()) == 60
     figure.ctl("add", "cleo", "group.example", "forward", "eve")
