@@ -11,6 +11,7 @@ import pwd
 import select
 import shlex
 import signal
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NoReturn
@@ -170,6 +171,8 @@ def _become(fd: int, parent: int, argv: list[str], *, own_group: bool) -> NoRetu
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         os.environ["OVS_RUNDIR"] = "/run/openvswitch"
+        # serval and servicectl stand beside this Python, as at the prompt.
+        os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)])
         os.execvp(argv[0], argv)
     except OSError as error:
         os._exit(init.report_no_start(argv[0], error))

@@ -88,10 +88,13 @@ class Capture:
         """End the captures and write the merged file, whose path is returned; raises TestbedError."""
         self._end()
         merged = self.directory / MERGED
-        with merged.open("wb") as output:
-            for block in merge([(name, path) for name, path, _ in self._dumps]):
-                output.write(block)
-        return owned_by_caller(merged)
+        try:
+            with merged.open("wb") as output:
+                for block in merge([(name, path) for name, path, _ in self._dumps]):
+                    output.write(block)
+            return owned_by_caller(merged)
+        except OSError as error:
+            raise TestbedError(f"cannot write {merged}: {error.strerror}", "the rest may be cut off too") from None
 
     def dropped(self) -> int:
         """Frames that the kernel could not hand to tcpdump, after `stop`."""

@@ -69,7 +69,8 @@ def run(topology: str, arguments: Sequence[str]) -> int:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         begun = time.monotonic()
-        net.stop()
+        if not net.stop():
+            status = status or 1
         say(f"stopped in order in {time.monotonic() - begun:.1f} s")
     return status
 

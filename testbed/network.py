@@ -162,17 +162,21 @@ class ServalNetwork(Mininet):
             raise
         self.start_seconds = time.monotonic() - begun
 
-    def stop(self) -> None:
+    def stop(self) -> bool:
         """Undo everything in reverse order; a step that fails is reported and the next one is done. Call it as often
-        as you like."""
+        as you like. Returns whether no step failed."""
+        well = True
         while self._undo:
             what, undo = self._undo.pop()
             try:
                 undo()
             except TestbedError as error:
                 report(TestbedError(f"while stopping {what}: {error.message}", error.hint))
+                well = False
             except OSError as error:
                 report(TestbedError(f"while stopping {what}: {error}"))
+                well = False
+        return well
 
     def stop_controller(self, *, crash: bool = False) -> None:
         """End the controller, with `crash` by SIGKILL. Nodes and switches go on with the rules that they have (S58)."""

@@ -35,9 +35,12 @@ def owned_by_caller(path: str | os.PathLike[str], *, recursive: bool = False) ->
 
 
 def make_directory(path: str | os.PathLike[str]) -> Path:
-    """Makes a directory and those above it, as far as they are missing; the new ones belong to the user above sudo."""
+    """Makes a directory and those above it, as far as they are missing; the new ones belong to the user above sudo.
+
+    Raises OSError, also when something else has the name already.
+    """
     target = Path(path)
-    missing = [parent for parent in (target, *target.parents) if not parent.exists()]
+    missing = [parent for parent in (target, *target.parents) if not parent.is_dir()]
     for directory in reversed(missing):
         directory.mkdir(exist_ok=True)
         owned_by_caller(directory)

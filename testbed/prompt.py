@@ -53,6 +53,18 @@ class Prompt(CLI):
         except ImportError:  # a Python without it still has a prompt
             return
 
+    def do_source(self, line: str) -> None:
+        """source FILE: the commands in a file."""
+        words = line.split()
+        try:
+            # Mininet's own says that it cannot read the file, and then stumbles over closing it.
+            if len(words) == 1:
+                open(words[0]).close()
+        except OSError as problem:
+            error(f"*** {words[0]}: {problem.strerror}\n")
+        else:
+            super().do_source(line)
+
     def do_tables(self, _line: str) -> None:
         """The service tables of all nodes."""
         for host in self.mn.serval_hosts:

@@ -92,7 +92,7 @@ def run(argv: Sequence[str], *, name: str, private_tmp: bool = False) -> int:
     finally:
         outer.close()
         if terminal is not None:
-            terminal.take_back()
+            terminal.leave()
 
 
 def _is_ignored(number: signal.Signals) -> bool:

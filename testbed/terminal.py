@@ -58,6 +58,16 @@ class Terminal:
         # Drained, not flushed: what was typed ahead belongs to the shell.
         self._quietly(lambda: termios.tcsetattr(0, termios.TCSADRAIN, self._settings))
 
+    def leave(self) -> None:
+        """`take_back` at the end of a run, when the shell above may have written it off already.
+
+        A shell that has seen its job's leader die (kill -9 of make) prompts again. In the background its next read
+        would fail, which ends an interactive shell: the foreground goes to it then, not to the rest of the job.
+        """
+        if self._given and not _lives(self._own):
+            self._own = os.getpgid(os.getsid(0))
+        self.take_back()
+
     def _set_foreground(self, group: int) -> None:
         self._quietly(lambda: os.tcsetpgrp(0, group))
 
@@ -71,3 +81,13 @@ class Terminal:
             pass  # hung up, or the group has ended: there is nothing to give, or nobody to give it to
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True  # sudo's, for whoever is not root any more
+    return True

@@ -53,6 +53,12 @@ def test_attach_by_name_and_by_number(start: Callable[..., Run]) -> None:
     assert not run.namespaces & other.namespaces
 
 
+def test_the_projects_own_commands_are_on_path(start: Callable[..., Run]) -> None:
+    done = _testbed("attach", start().token, "--", "servicectl", "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "service controller" in done.stdout
+
+
 def test_which_one(start: Callable[..., Run]) -> None:
     run = start()
     done = _testbed("attach", "no-such-name", "--", "true")

@@ -278,6 +278,24 @@ def test_job_control_of_the_shell_above(terminal: Callable[..., Terminal], promp
     tty.assert_gone()
 
 
+def test_kill_of_make_leaves_the_shell_above_its_terminal(
+    terminal: Callable[..., Terminal], makefile: list[str]
+) -> None:
+    tty = terminal("bash", "--norc", "--noprofile", "-i")
+    tty.expect("shell> ")
+    tty.type(shlex.join(makefile) + "\n")
+    tty.expect("prompt ready")
+    (make,) = (pid for pid in processes_with(tty.token) if Path(f"/proc/{pid}/comm").read_text() == "make\n")
+    os.kill(make, signal.SIGKILL)
+    tty.expect("Killed")
+    eventually(lambda: processes_with(tty.token) == [tty.pid], what="only the shell is left")
+    for word in ("one", "two"):  # a shell in the background would end at its next read
+        tty.type(f"echo still {word}\n")
+        tty.expect(f"[\r\n]still {word}")
+    tty.type("exit\n")
+    assert tty.wait() == 0
+
+
 def test_started_in_the_background_and_brought_forward(terminal: Callable[..., Terminal], prompt: list[str]) -> None:
     tty = terminal("bash", "--norc", "--noprofile", "-i")
     tty.expect("shell> ")

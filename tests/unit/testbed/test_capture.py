@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from scapy.utils import PcapNgReader
 
-from testbed.capture import merge, read
+from testbed.capture import Capture, merge, read
 from testbed.errors import TestbedError
 
 HEADER = struct.pack("=IHHiIII", 0xA1B23C4D, 2, 4, 0, 0, 262144, 1)
@@ -49,3 +49,17 @@ def test_what_is_no_capture_is_refused(tmp_path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(TestbedError, match="is no capture"):
         list(read(path))
+
+
+@pytest.mark.parametrize("below", ["", "captures"])
+def test_a_file_in_the_place_of_the_directory_is_refused(tmp_path: Path, below: str) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TestbedError, match="cannot make .*file"):
+        Capture([], tmp_path / "file" / below)
+
+
+def test_a_full_disk_is_one_clear_line(tmp_path: Path) -> None:
+    capture = Capture([], tmp_path)
+    (tmp_path / "all.pcapng").symlink_to("/dev/full")
+    with pytest.raises(TestbedError, match="cannot write .*all.pcapng: No space left"):
+        capture.stop()

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from testbed import launch
+from testbed.network import ServalNetwork
 from topologies.datacenter import Datacenter
 
 
@@ -63,3 +64,17 @@ def test_logs_that_cannot_be_kept_are_no_second_failure(tmp_path: Path, monkeypa
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setattr(launch, "RESULTS", tmp_path / "file" / "results")
     assert "could not be kept" in launch._keep_logs("datacenter").message
+
+
+def test_what_fails_at_the_stop_shows_in_the_status(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    net = ServalNetwork.__new__(ServalNetwork)  # a real one is built in a sandbox only
+    net._undo = []
+    net.undo_at_stop("the capture", (Path("/nowhere") / "at all").read_text)
+    monkeypatch.setattr(launch, "_prepare_process", lambda: None)
+    monkeypatch.setattr(launch, "ServalNetwork", lambda *_, **__: net)
+    monkeypatch.setattr(launch._Run, "go", lambda run: 0)
+    monkeypatch.setattr(launch.signal, "signal", lambda number, action: None)
+    assert launch.run("datacenter", []) == 1
+    assert "while stopping the capture" in capsys.readouterr().err
