@@ -21,9 +21,11 @@ NOBODY = 65534
 _BECOME = """
 import os, sys
 from testbed import linux
+from tests.sandbox.reachable import make_reachable
 mode, *argv = sys.argv[1:]
 linux.unshare(linux.CLONE_NEWNS)
 linux.mount("none", "/", flags=linux.MS_REC | linux.MS_PRIVATE)
+make_reachable(os.getcwd())
 if mode != "host":
     linux.mount("none", "/dev/net", "tmpfs")
     if mode != "-":
@@ -139,8 +141,10 @@ def test_tun_that_is_missing() -> None:
 _FORBID = """
 import os, sys
 from testbed import linux
+from tests.sandbox.reachable import make_reachable
 linux.unshare(linux.CLONE_NEWNS)
 linux.mount("none", "/", flags=linux.MS_REC | linux.MS_PRIVATE)
+make_reachable(os.getcwd())
 linux.mount("none", "/dev/net", "tmpfs")
 os.mknod("/dev/net/tun", 0o20000, os.makedev(10, 200))
 os.chmod("/dev/net/tun", 0o666)
