@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -142,9 +143,14 @@ def say(process: subprocess.Popen[str], text: str = "") -> None:
 
 
 def heard(process: subprocess.Popen[str]) -> str:
-    """The next line of a program's standard output, without its end."""
+    """The next line of a program's standard output, without its end; a program that says nothing is killed."""
     assert process.stdout is not None
-    return process.stdout.readline().rstrip("\n")
+    limit = threading.Timer(2 * WAIT_LIMIT, process.kill)
+    limit.start()
+    try:
+        return process.stdout.readline().rstrip("\n")
+    finally:
+        limit.cancel()
 
 
 def end(process: subprocess.Popen[str]) -> None:
