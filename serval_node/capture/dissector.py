@@ -5,8 +5,8 @@
     >>> rdpcap("capture.pcap")[0].show()
 
 Packets that were dissected build to the same bytes. Of packets made by hand, the header's length, the checksums and the
-extensions' lengths are filled in where they were not given. Nothing else in the project depends on this module:
-nodes use :mod:`serval_node.wire.sal_header`.
+extensions' lengths are filled in where they were not given. ``show()`` and the summary say whether the checksums are
+right. Nothing else in the project depends on this module: nodes use :mod:`serval_node.wire.sal_header`.
 """
 
 from __future__ import annotations
@@ -31,12 +31,13 @@ from scapy.fields import (
     XStrFixedLenField,
 )
 from scapy.layers.inet import IP, TCP, UDP
-from scapy.packet import NoPayload, Packet, bind_layers
+from scapy.packet import NoPayload, Packet, Raw, bind_layers
 
 from ..wire import transport
 from ..wire.checksum import internet_checksum
 from ..wire.ipv4 import PROTOCOL_SERVAL, PROTOCOL_TCP, PROTOCOL_UDP, address
 from ..wire.sal_header import BARE_LENGTH, MARK, NONCE_LENGTH, ControlFlag
+from .checks import BAD, OK, StatusField, header_of, segment_of
 
 TYPES = {0: "PAD", 1: "CONTROL", 2: "SERVICE", 3: "ADDRESS", 4: "SOURCE"}
 PROTOCOLS = {PROTOCOL_TCP: "TCP", PROTOCOL_UDP: "UDP"}
@@ -121,8 +122,25 @@ class SALSource(SALExtension):
 EXTENSIONS = {0: SALPad, 1: SALControl, 2: SALService, 3: SALAddresses, 4: SALSource}
 
 
+# Of those with a length: the shortest one, and whether addresses may follow it.
+_LENGTHS = {1: (20, False), 2: (36, False), 3: (12, True), 4: (4, True)}
+
+
 def _extension_class(_packet: Packet, _found: list[Packet], _last: Packet | None, rest: bytes) -> type[Packet] | None:
-    return EXTENSIONS.get(rest[0] >> 4) if rest else None
+    """What stands next in the header; Raw, which takes all the rest of it, for what no node would accept either."""
+    if not rest:
+        return None
+    kind = rest[0] >> 4
+    if kind in _LENGTHS:
+        length = rest[1] if len(rest) > 1 else 0
+        shortest, longer = _LENGTHS[kind]
+        fits = shortest <= length <= len(rest) and (length - shortest) % 4 == 0
+        return EXTENSIONS[kind] if fits and (longer or length == shortest) else Raw
+    return EXTENSIONS.get(kind, Raw)
+
+
+def _extension_text(layer: Packet) -> str:
+    return layer.mysummary() if isinstance(layer, SALExtension) else f"{len(layer)} bytes of no known extension"
 
 
 class SAL(Packet):
@@ -135,6 +153,8 @@ class SAL(Packet):
         ByteField("words", None),
         ByteEnumField("protocol", PROTOCOL_TCP, PROTOCOLS),
         XShortField("checksum", None),
+        StatusField("checksum_status", header_of),
+        StatusField("segment_status", segment_of),
         PacketListField(
             "extensions",
             [],
@@ -161,10 +181,17 @@ class SAL(Packet):
         return segment
 
     def mysummary(self) -> str:
-        parts = [extension.mysummary() for extension in self.extensions if not isinstance(extension, SALPad)]
+        parts = [_extension_text(extension) for extension in self.extensions if not isinstance(extension, SALPad)]
         carried = "" if isinstance(self.payload, NoPayload) else f" / {PROTOCOLS.get(self.protocol, self.protocol)}"
         what = ": " + "; ".join(parts) if parts else ""
-        return f"SAL {self.src_flow:#x} > {self.dst_flow:#x}{what}{carried}"
+        return f"SAL {self.src_flow:#x} > {self.dst_flow:#x}{what}{carried}, {self._checksum_text()}"
+
+    def _checksum_text(self) -> str:
+        states = {"SAL": header_of(self), PROTOCOLS.get(self.protocol, "segment"): segment_of(self)}
+        bad = [name for name, state in states.items() if state == BAD]
+        if bad:
+            return f"checksum bad ({', '.join(bad)})"
+        return "checksum ok" if OK in states.values() else "checksum not known"
 
     def control_flags(self) -> ControlFlag:
         """The flags of the CONTROL extension; none of them without one."""
