@@ -62,7 +62,7 @@ def parser() -> argparse.ArgumentParser:
     policy = commands.add_parser("policy", help="show or set how SYNs are spread", parents=[common])
     policy.add_argument("service", metavar="SERVICE")
     policy.add_argument("policy", nargs="?", metavar="POLICY", help=", ".join(SELECTORS))
-    policy.add_argument("weights", nargs="*", metavar="NODE=WEIGHT")
+    policy.add_argument("weights", nargs="*", metavar="NODE=WEIGHT", help="in place of what the node asks for")
     return root
 
 

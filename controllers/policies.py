@@ -47,15 +47,15 @@ class Policy:
             forward(item.address, weight=self.weights.get(item.node, item.weight), load=loads.get(item.address, 0.0))
             for item in instances
         )
-        return RuleSpec(prefix, targets, selector=self.name)
+        return RuleSpec(prefix, targets, selector=self.name, policy_weights=tuple(sorted(self.weights.items())))
 
 
 class PolicyBook:
     """The policy of every service; the one set for the longest covering prefix counts.
 
     path  where policies are kept across restarts of the controller; None: in memory only. A policy is the
-          operator's word and cannot be relearned from nodes in full; without a file, a restarted controller still finds
-          the selector in the routers' rules and keeps that.
+          operator's word; without a file, a restarted controller still finds selector and weights in the routers'
+          rules and keeps those, but has lost the policy of a service that no router had a policy's rule for.
     """
 
     def __init__(self, path: str | None = None) -> None:
@@ -82,7 +82,7 @@ class PolicyBook:
     def found(self, rule: RuleSpec) -> None:
         """A rule of this controller's predecessor was found at a router."""
         if len(rule.addresses) == len(rule.targets):
-            self._found.setdefault(rule.prefix, Policy(rule.selector))
+            self._found.setdefault(rule.prefix, Policy(rule.selector, dict(rule.policy_weights)))
 
 
 def _load(path: str) -> dict[Prefix, Policy]:

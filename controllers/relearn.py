@@ -9,6 +9,7 @@ found so far has reported, or the grace time has passed. New targets are added a
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from controllers.rules import NodeRules
 from serval_node.control.rules import RuleSpec
@@ -75,13 +76,13 @@ class Relearning:
 def _union(wanted: RuleSpec, found: RuleSpec) -> RuleSpec:
     named = set(wanted.addresses)
     missing = tuple(target for target in found.targets if target.address is not None and target.address not in named)
-    return RuleSpec(wanted.prefix, wanted.targets + missing, wanted.selector, wanted.origin)
+    return replace(wanted, targets=wanted.targets + missing)
 
 
 def _drop(rules: dict[Prefix, RuleSpec], prefix: Prefix, gone: set[str]) -> None:
     rule = rules[prefix]
     targets = tuple(target for target in rule.targets if target.address not in gone)
     if targets:
-        rules[prefix] = RuleSpec(prefix, targets, rule.selector, rule.origin)
+        rules[prefix] = replace(rule, targets=targets)
     else:
         del rules[prefix]

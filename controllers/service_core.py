@@ -7,8 +7,8 @@ the policies want, and sends the difference. Hand-made rules stand above policie
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from controllers.directory import Directory, Node
@@ -117,7 +117,7 @@ class ServiceControl:
         if node is None:
             return []
         if isinstance(message, messages.Register):
-            self._learn_name(message.binding)
+            self._learn_name(message.binding.name)
             self.directory.register(datapath_id, message.binding)
             LOG.info("register %s @ %s", self.naming.describe(message.binding.prefix), node.name)
         elif isinstance(message, messages.Unregister):
@@ -184,30 +184,39 @@ class ServiceControl:
                 book.refused.pop(message.rule.prefix, None)
                 if message.rule.origin == "controller":
                     book.installed[message.rule.prefix] = message.rule
-                if self.naming.name_of(message.rule.prefix) is not None:
-                    message = messages.RuleSet(message.rule, self.naming.describe(message.rule.prefix))
             elif isinstance(message, messages.RuleRemove):
                 pending.previous = book.installed.pop(message.prefix, None)
             book.pending[self._xid] = pending
-        return Send(datapath_id, self._xid, message)
+        return Send(datapath_id, self._xid, self._named(message))
 
     def wanted_at(self, datapath_id: int, prefix: Prefix) -> RuleSpec | None:
         """The policy's rule at a node, also where a hand-made one stands in its place."""
         return desired_rules(self.directory, self.policies, self.loads)[datapath_id].get(prefix)
 
-    def _learn_name(self, binding: messages.Binding) -> None:
-        """Let lists show the name that was bound; the naming rule confirms it, or the number stands for itself."""
-        if binding.name:
+    def _named(self, message: ControllerMessage) -> ControllerMessage:
+        """With the name that nodes cannot compute from a prefix, for their lists and refusals."""
+        if isinstance(message, messages.RuleSet):
+            name = self.naming.name_text(message.rule.prefix)
+            return messages.RuleSet(replace(message.rule, name=name))
+        if isinstance(message, messages.RuleRemove):
+            return replace(message, name=self.naming.name_text(message.prefix))
+        if isinstance(message, messages.DelayVerdict):
+            return replace(message, name=self.naming.name_text(message.service))
+        return message
+
+    def _learn_name(self, name: str) -> None:
+        """Let lists show a name that a node tells; the naming rule confirms it, or the number stands for itself."""
+        if name:
             try:
-                self.naming.parse(binding.name)
+                self.naming.parse(name)
             except ValueError as error:
-                LOG.warning("a node bound %r, which is no name here: %s", binding.name, error)
+                LOG.warning("a node speaks of %r, which is no name here: %s", name, error)
 
     def _state(self, datapath_id: int, xid: int, state: NodeState, now: float) -> list[Output]:
         before = self.books.get(datapath_id)
         node = self.directory.node_state(datapath_id, state)
-        for binding in state.bindings:
-            self._learn_name(binding)
+        for name in [*(binding.name for binding in state.bindings), *(rule.name for rule in state.rules)]:
+            self._learn_name(name)
         from_controller = [rule for rule in state.rules if rule.origin == "controller"]
         book = NodeBook(
             installed={rule.prefix: rule for rule in from_controller},
@@ -340,7 +349,9 @@ class ServiceControl:
             del book.delayed[service]
         return [self.send(datapath_id, messages.DelayVerdict(service, "release"), now) for service in released]
 
-    def _listed(self, book: NodeBook, rules: Iterable[RuleSpec]) -> list[dict[str, Any]]:
+    def _listed(self, book: NodeBook, rules: Sequence[RuleSpec]) -> list[dict[str, Any]]:
+        for rule in rules:
+            self._learn_name(rule.name)
         listed = [{**rule.to_json(), "name": self.naming.describe(rule.prefix)} for rule in rules]
         for prefix, (rule, reason) in book.refused.items():
             listed.append({**rule.to_json(), "name": self.naming.describe(prefix), "refused": reason})

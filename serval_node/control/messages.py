@@ -48,6 +48,10 @@ class MessageType(IntEnum):
     STATS_GET = 22
 
 
+def _with_name(body: dict[str, Any], name: str) -> dict[str, Any]:
+    return {**body, "name": name} if name else body
+
+
 @dataclass(frozen=True, slots=True)
 class Binding:
     """A service that has at least one listener at a node (slide 27).
@@ -301,35 +305,37 @@ class StateGet:
 class RuleSet:
     """Add the rule, or put it in place of whatever else the controller or a hand set for its prefix.
 
-    The targets of local listeners stay as they are. Answered by RESULT. `name` is the text that was bound, for
-    the node's lists (a serviceID does not give its name away); empty when it is not known.
+    The targets of local listeners stay as they are. Answered by RESULT.
     """
 
     TYPE: ClassVar[MessageType] = MessageType.RULE_SET
     rule: RuleSpec
-    name: str = field(default="", compare=False)
 
     def to_json(self) -> dict[str, Any]:
-        return {**self.rule.to_json(), "name": self.name} if self.name else self.rule.to_json()
+        return self.rule.to_json()
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> RuleSet:
-        return cls(RuleSpec.from_json(body), get_text(body, "name", ""))
+        return cls(RuleSpec.from_json(body))
 
 
 @dataclass(frozen=True, slots=True)
 class RuleRemove:
-    """Remove what the controller or a hand set for the prefix; refused when there is nothing. Answered by RESULT."""
+    """Remove what the controller or a hand set for the prefix; refused when there is nothing. Answered by RESULT.
+
+    name: the prefix as text, for the node's refusal; empty when it is not known.
+    """
 
     TYPE: ClassVar[MessageType] = MessageType.RULE_REMOVE
     prefix: Prefix
+    name: str = field(default="", compare=False)
 
     def to_json(self) -> dict[str, Any]:
-        return {"prefix": str(self.prefix)}
+        return _with_name({"prefix": str(self.prefix)}, self.name)
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> RuleRemove:
-        return cls(get_prefix(body, "prefix"))
+        return cls(get_prefix(body, "prefix"), get_text(body, "name", ""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -369,22 +375,23 @@ class Loads:
 @dataclass(frozen=True, slots=True)
 class DelayVerdict:
     """What becomes of the queued packets of all services that `service` covers: "release" resolves them anew,
-    "drop" frees them. Answered by RESULT, which refuses when nothing is queued.
+    "drop" frees them. Answered by RESULT, which refuses when nothing is queued. `name`: as in RULE_REMOVE.
     """
 
     TYPE: ClassVar[MessageType] = MessageType.DELAY_VERDICT
     service: Prefix
     verdict: str
+    name: str = field(default="", compare=False)
 
     def to_json(self) -> dict[str, Any]:
-        return {"service": str(self.service), "verdict": self.verdict}
+        return _with_name({"service": str(self.service), "verdict": self.verdict}, self.name)
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> DelayVerdict:
         verdict = get_text(body, "verdict")
         if verdict not in ("release", "drop"):
             raise MessageError(f"'verdict' must be release or drop, not {verdict!r}")
-        return cls(get_prefix(body, "service"), verdict)
+        return cls(get_prefix(body, "service"), verdict, get_text(body, "name", ""))
 
 
 @dataclass(frozen=True, slots=True)

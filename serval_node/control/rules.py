@@ -118,14 +118,19 @@ class RuleSpec:
     targets   the order is kept; DELAY and DROP stand alone
     selector  how one of several targets is chosen per SYN
     origin    "local" (a listener of the node), "controller" (a policy) or "hand"
+    name      the prefix as text, for lists (a serviceID does not give its name away); empty when it is not known
+    policy_weights  node name -> weight, in pairs: what an operator gave the policy. The targets have it already; a
+              node only keeps it, so that a restarted controller can tell it from what the instances ask for
 
-    Rules are equal when they mean the same: load figures and counters do not count.
+    Rules are equal when they mean the same: names, load figures and counters do not count.
     """
 
     prefix: Prefix
     targets: tuple[TargetSpec, ...]
     selector: str = DEFAULT_SELECTOR
     origin: str = "controller"
+    name: str = field(default="", compare=False)
+    policy_weights: tuple[tuple[str, int], ...] = ()
 
     def __post_init__(self) -> None:
         if self.selector not in SELECTORS:
@@ -143,29 +148,40 @@ class RuleSpec:
 
     def same_as(self, other: RuleSpec | None) -> bool:
         """Whether both do the same; the order of targets does not count."""
-        return other is not None and (self.prefix, self.selector, set(self.targets)) == (
+        return other is not None and (self.prefix, self.selector, set(self.targets), self.policy_weights) == (
             other.prefix,
             other.selector,
             set(other.targets),
+            other.policy_weights,
         )
 
     def to_json(self) -> dict[str, Any]:
-        return {
+        out: dict[str, Any] = {
             "prefix": str(self.prefix),
             "targets": [target.to_json() for target in self.targets],
             "selector": self.selector,
             "origin": self.origin,
         }
+        if self.name:
+            out["name"] = self.name
+        if self.policy_weights:
+            out["policy_weights"] = dict(self.policy_weights)
+        return out
 
     @classmethod
     def from_json(cls, data: object) -> RuleSpec:
         """Raises MessageError."""
         body = as_object(data, "rule")
+        weights = as_object(body.get("policy_weights", {}), "set of weights")
         return cls(
             prefix=get_prefix(body, "prefix"),
             targets=tuple(TargetSpec.from_json(item) for item in get_list(body, "targets")),
             selector=get_text(body, "selector", DEFAULT_SELECTOR),
             origin=get_text(body, "origin", "controller"),
+            name=get_text(body, "name", ""),
+            policy_weights=tuple(
+                sorted((str(node), get_integer(weights, node, low=1, high=MAX_NUMBER)) for node in weights)
+            ),
         )
 
     def __str__(self) -> str:

@@ -168,13 +168,10 @@ class Advertiser:
             if self._registered.pop(prefix, None) is not None:
                 self._announce(Unregister(prefix))
             return
-        registration = Registration(prefix, weight=weight, name=self._name(prefix))
+        registration = Registration(prefix, weight=weight, name=self._names.naming.name_text(prefix))
         if self._registered.get(prefix) != registration:
             self._registered[prefix] = registration
             self._announce(Register(registration))
-
-    def _name(self, prefix: Prefix) -> str:
-        return self._names.describe(prefix) if self._names.naming.name_of(prefix) is not None else ""
 
     # -- the file
 

@@ -44,10 +44,11 @@ class ControllerRequests:
     def _handle(self, request: Request) -> None:
         message, node = request.message, self._node
         if isinstance(message, RuleSet):
+            self._learn_name(message.rule.name)
             node.rules.set(message.rule)
-            self._learn_name(message)
             self.link.result(request.xid)
         elif isinstance(message, RuleRemove):
+            self._learn_name(message.name)
             node.rules.remove(message.prefix)
             self.link.result(request.xid)
         elif isinstance(message, RulesGet):
@@ -55,6 +56,7 @@ class ControllerRequests:
         elif isinstance(message, Loads):
             node.rules.set_loads(message.prefix, message.loads)
         elif isinstance(message, DelayVerdict):
+            self._learn_name(message.name)
             node.delay_verdict(message.service, release=message.verdict == "release")
             self.link.result(request.xid)
         elif isinstance(message, StatsGet):
@@ -62,13 +64,13 @@ class ControllerRequests:
         else:
             raise ValueError(f"{type(message).__name__} is not a request that a node serves")
 
-    def _learn_name(self, message: RuleSet) -> None:
-        """Let lists show the rule by name; a name that means something else here is left out."""
-        if message.name:
+    def _learn_name(self, name: str) -> None:
+        """Let lists and refusals speak by name; a name that means something else here is left out."""
+        if name:
             try:
-                self._node.names.naming.parse(message.name)
+                self._node.names.naming.parse(name)
             except ValueError as error:
-                log(f"the controller's name for {message.rule.prefix}: {error}")
+                log(f"the controller's name {name!r}: {error}")
 
     def _stats(self) -> Stats:
         loads = self._node.loads

@@ -27,11 +27,15 @@ class RuleBook:
 
     A DEMUX target from outside names a local listening port. It too lives only as long as the socket that
     listened there when the rule came: `reconcile` is told which sockets there are.
+
+    `naming` gives rules and refusals their names.
     """
 
-    def __init__(self, table: ServiceTable, listening: Callable[[], list[TcpSocket]]) -> None:
+    def __init__(self, table: ServiceTable, listening: Callable[[], list[TcpSocket]], naming: Naming) -> None:
         self._table = table
         self._listening = listening
+        self._naming = naming
+        self._policy_weights: dict[Prefix, tuple[tuple[str, int], ...]] = {}
         self._demux: dict[tuple[Prefix, tuple[object, ...]], frozenset[int]] = {}
 
     def set(self, spec: RuleSpec) -> None:
@@ -50,9 +54,15 @@ class RuleBook:
                 cookies[spec.prefix, target.identity] = found
             targets.append(target)
         rule = Rule(spec.prefix, tuple(targets), Selector(spec.selector))
-        self._replace(rule, spec.origin)
+        try:
+            self._replace(rule, spec.origin)
+        except RuleError as error:
+            # The table knows no names.
+            raise RuleError(str(error).replace(str(spec.prefix), self._naming.describe(spec.prefix))) from None
         self._forget(spec.prefix)
         self._demux.update(cookies)
+        if spec.policy_weights:
+            self._policy_weights[spec.prefix] = spec.policy_weights
 
     def _replace(self, rule: Rule, origin: str) -> None:
         other = next(name for name in _OUTSIDE if name != origin)
@@ -103,7 +113,7 @@ class RuleBook:
                 self._table.remove_rule(prefix, origin)
                 self._forget(prefix)
                 return
-        raise RuleError(f"there is no rule for {prefix}")
+        raise RuleError(f"there is no rule for {self._naming.describe(prefix)}")
 
     def set_loads(self, prefix: Prefix, loads: Mapping[str, float]) -> None:
         """New load figures of a rule's targets by address; figures for addresses that are no targets are left
@@ -137,6 +147,7 @@ class RuleBook:
                 self._table.remove_target(prefix, slot.target, slot.origin)
 
     def _forget(self, prefix: Prefix) -> None:
+        self._policy_weights.pop(prefix, None)
         for key in [key for key in self._demux if key[0] == prefix]:
             del self._demux[key]
 
@@ -146,7 +157,11 @@ class RuleBook:
 
     def all(self) -> tuple[RuleSpec, ...]:
         """The whole table, one rule per prefix and origin, counters filled in."""
-        return tuple(spec for entry in self._table.entries() for spec in _specs(entry))
+        return tuple(self._labelled(spec) for entry in self._table.entries() for spec in _specs(entry))
+
+    def _labelled(self, spec: RuleSpec) -> RuleSpec:
+        weights = self._policy_weights.get(spec.prefix, ()) if spec.origin == "controller" else ()
+        return replace(spec, name=self._naming.name_text(spec.prefix), policy_weights=weights)
 
 
 def hand_rule(naming: Naming, body: Mapping[str, Any]) -> RuleSpec:

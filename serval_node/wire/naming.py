@@ -127,6 +127,11 @@ class Naming:
             return str(int.from_bytes(what.raw[:4], "big"))
         return str(what)
 
+    def name_text(self, prefix: Prefix) -> str:
+        """The text of ``describe`` where that is a name or ``*.provider``, else empty: for those who know less."""
+        text = self.describe(prefix)
+        return text if "." in text else ""  # no number has a dot
+
     def name_of(self, what: Prefix | ServiceID) -> tuple[str, int] | None:
         """Name and port field, when this object has computed the name; None when bits 96..255 are in use."""
         name = self._names.get(what.raw[:_NAME_BYTES])

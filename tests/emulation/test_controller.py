@@ -170,6 +170,24 @@ def test_a_restarted_controller_takes_nothing_away(
     assert len(controller.ask("services")["services"][0]["instances"]) == 2
 
 
+def test_a_restarted_controller_knows_names_and_weights(controller: Controller, figure: Figure) -> None:
+    """It learns both from the nodes' rules: a number does not tell its name, a target not whose word its weight is."""
+    assert controller.ctl("add", "cleo", "deep.example", "drop").returncode == 0
+    assert controller.ctl("policy", "web.example", "round-robin", "dan=9").returncode == 0
+    wait_for("the weight", lambda: 9 in {target.weight for target in figure.cleo.rules[WEB].targets})
+    controller.stop()
+    figure.disconnect()
+    controller.start()
+    for node in figure.all:
+        node.connect()
+    wait_for("all nodes", lambda: len(controller.ask("services")["services"][:1]) == 1)
+    figure.await_targets(figure.dan, figure.eve)
+    listed = {rule["name"] for rule in stdout_json(controller.ctl("rules", "cleo", "--json"))["rules"]}
+    assert listed == {"web.example", "deep.example"}
+    assert controller.ctl("policy", "web.example").stdout == "web.example round-robin dan=9\n"
+    assert {target.weight for target in figure.cleo.rules[WEB].targets} == {1, 9}
+
+
 def test_after_the_grace_time_the_dead_are_given_up(controller: Controller, figure: Figure) -> None:
     controller.stop()
     figure.disconnect()

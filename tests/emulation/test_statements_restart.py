@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from testbed.errors import TestbedError
 from tests.emulation.datacenter import Running, heard, wait_for
 
 INSTANCES = ("dan", "eve", "fay")
@@ -82,6 +83,28 @@ def test_rules_outlive_the_controller_and_are_relearned(figure: Running) -> None
     figure.serve("gus", "later.example")
     figure.ctl("change", "cleo", "later.example", "forward", "gus")
     assert heard(waiting) == "gus"
+
+
+@pytest.mark.statement("S58")
+def test_names_and_weights_are_relearned_and_refusals_speak_by_name(figure: Running) -> None:
+    for name in ("dan", "eve"):
+        figure.serve(name, "web.example")
+    figure.resolves("web.example", "dan", "eve")
+    figure.ctl("policy", "web.example", "round-robin", "dan=9")
+    figure.ctl("add", "cleo", "deep.example", "drop")
+    figure.net.stop_controller(crash=True)
+    wait_for("the end of the channels", lambda: not figure.ask("cleo", "status")["controller_up"])
+    figure.net.start_controller()
+    wait_for("all nodes at the new controller", lambda: known(figure) == set(figure.address))
+    wait_for("the directory", lambda: len(figure.services().get("web.example", ())) == 2)
+    rows = {line.split()[0]: line.split() for line in figure.ctl("rules", "cleo").splitlines()}
+    assert rows["deep.example"][1] == "hand"
+    assert figure.ctl("policy", "web.example") == "web.example round-robin dan=9\n"
+    weights = {target["where"]: target["weight"] for target in figure.entry("cleo", "web.example")["targets"]}
+    assert weights == {figure.address["dan"]: 9, figure.address["eve"]: 1}
+    with pytest.raises(TestbedError, match=r"cleo refuses: nothing waits for silent\.example\n"):
+        figure.net.controller_request("release", node="cleo", service="silent.example")
+    figure.ctl("policy", "web.example", "weighted-random")
 
 
 @pytest.mark.statement("S58")

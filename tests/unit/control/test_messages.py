@@ -31,7 +31,16 @@ demuxes = st.builds(
 )
 alone = st.sampled_from(("delay", "drop")).map(lambda action: (TargetSpec(action),))
 targets = st.lists(forwards | demuxes, max_size=4).map(tuple) | alone
-rules = st.builds(RuleSpec, prefixes, targets, st.sampled_from(SELECTORS), st.sampled_from(ORIGINS))
+weights = st.dictionaries(st.text(max_size=5), st.integers(1, 2**32 - 1), max_size=3)
+rules = st.builds(
+    RuleSpec,
+    prefixes,
+    targets,
+    st.sampled_from(SELECTORS),
+    st.sampled_from(ORIGINS),
+    st.text(max_size=20),
+    weights.map(lambda pairs: tuple(sorted(pairs.items()))),
+)
 bindings = st.builds(Binding, prefixes, st.none() | addresses, st.integers(1, 1000), st.text(max_size=20))
 notices = st.builds(DelayNotify, prefixes, prefixes)
 some = {"max_size": 3}
@@ -60,10 +69,10 @@ all_messages = st.one_of(
     st.builds(messages.Rules, st.lists(rules, **some).map(tuple)),
     st.builds(messages.StateGet),
     st.builds(messages.RuleSet, rules),
-    st.builds(messages.RuleRemove, prefixes),
+    st.builds(messages.RuleRemove, prefixes, st.text()),
     st.builds(messages.RulesGet),
     st.builds(messages.Loads, prefixes, st.dictionaries(addresses, st.floats(0, 1e6), **some)),
-    st.builds(messages.DelayVerdict, prefixes, st.sampled_from(("release", "drop"))),
+    st.builds(messages.DelayVerdict, prefixes, st.sampled_from(("release", "drop")), st.text()),
     st.builds(messages.StatsGet),
 )
 
@@ -118,6 +127,9 @@ def test_garbage_raises_nothing_but_message_errors(exp_type: int, body: bytes) -
         ({"prefix": "0x12/8", "targets": [{"action": "drop"}, {"action": "forward", "address": "1.1.1.1"}]}, "only"),
         ({"prefix": "0x12/8", "targets": [], "selector": "best"}, "selector"),
         ({"prefix": "0x12/8", "targets": [], "origin": "nowhere"}, "origin"),
+        ({"prefix": "0x12/8", "targets": [], "name": 7}, "name"),
+        ({"prefix": "0x12/8", "targets": [], "policy_weights": {"dan": 0}}, "dan"),
+        ({"prefix": "0x12/8", "targets": [], "policy_weights": [1]}, "weights"),
     ],
 )
 def test_a_bad_rule_is_refused_with_its_field(body: object, word: str) -> None:

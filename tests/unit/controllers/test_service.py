@@ -562,6 +562,69 @@ def test_hand_rules_survive_restarts_of_the_controller_and_of_the_node() -> None
     assert addresses(world, "cleo") == at("dan"), "the same daemon without it: it was removed there"
 
 
+def test_names_of_hand_rules_survive_a_restart() -> None:
+    """The nodes tell them: no instance has bound these names, so nobody else knows."""
+    world = datacenter()
+    for service in ("deep.example", "*.elsewhere"):
+        world.ask("add", node="cleo", service=service, action="drop")
+    world.start()
+    world.connect("cleo", "dan")
+    assert world.control.naming.describe(NAMING.bind_prefix("deep.example")) == "deep.example", "from its state"
+    assert {rule["name"] for rule in world.ask("rules", node="cleo")["rules"]} == {"deep.example", "*.elsewhere"}
+    late = RuleSpec(NAMING.bind_prefix("late.example"), (forward("10.7.7.7"),), origin="hand", name="late.example")
+    world.nodes["dan"].rules[late.prefix] = late
+    assert "late.example" in {rule["name"] for rule in world.ask("rules", node="dan")["rules"]}, "from its answer"
+
+
+def test_a_nodes_name_that_is_none_harms_nobody() -> None:
+    world = datacenter()
+    world.nodes["cleo"].rules[WEB] = RuleSpec(WEB, (forward("10.7.7.7"),), origin="hand", name="no name!")
+    (rule,) = world.ask("rules", node="cleo")["rules"]
+    assert rule["name"] == str(WEB)
+
+
+def test_nodes_are_told_the_names_of_what_is_asked_of_them() -> None:
+    """They cannot compute them from a prefix, and their refusals are read by people."""
+    world = datacenter()
+    world.ask("add", node="ann", service="web.example", action="delay")
+    world.ask("release", node="ann", service="web.example:80")
+    world.ask("remove", node="ann", service="web.example")
+    rule, verdict, removal = world.nodes["ann"].log[-3:]
+    assert isinstance(rule, messages.RuleSet) and rule.rule.name == "web.example"
+    assert isinstance(verdict, messages.DelayVerdict) and verdict.name == "web.example:80"
+    assert isinstance(removal, messages.RuleRemove) and removal.name == "web.example"
+
+
+def test_a_policys_weights_survive_a_restart_as_its_selector_does() -> None:
+    world = datacenter()
+    for name in ("dan", "eve"):
+        world.bind(name, weight=2)
+    world.ask("policy", service="web.example", policy="round-robin", weights={"dan": 9})
+    before = world.nodes["cleo"].rules[WEB]
+    for node in world.nodes.values():
+        node.log.clear()
+    world.start()
+    world.connect("cleo", "ann")
+    world.bind("eve", weight=1)  # while nobody knows of it: what the instance asks for is no word of the operator
+    world.connect("dan", "eve")
+    answer = world.ask("policy", service="web.example")
+    assert (answer["policy"], answer["weights"]) == ("round-robin", {"dan": 9})
+    rule = world.nodes["cleo"].rules[WEB]
+    assert {target.address: target.weight for target in rule.targets} == {ADDRESS["dan"]: 9, ADDRESS["eve"]: 1}
+    world.bind("eve", weight=2)
+    assert world.nodes["cleo"].rules[WEB].same_as(before)
+
+
+def test_weights_that_change_no_target_are_kept_as_well() -> None:
+    world = datacenter()
+    world.bind("dan")
+    world.ask("policy", service="web.example", policy="hash", weights={"eve": 4, "dan": 1})
+    world.start()
+    world.connect("cleo", "dan", "eve")
+    world.bind("eve")
+    assert {target.weight for target in world.nodes["cleo"].rules[WEB].targets} == {1, 4}
+
+
 def delay(world: World, node: str, rule: Prefix, service: Prefix) -> None:
     notice = DelayNotify(service, rule)
     world.nodes[node].delayed[service] = notice

@@ -14,6 +14,7 @@ from serval_node.daemon.virtual_addresses import SAL0_ADDRESS, VirtualAddresses
 from serval_node.io.sock_diag import TcpSocket, TcpState
 from serval_node.sal.service_table import Action, RuleError, ServiceTable, Target
 from serval_node.wire.naming import Naming
+from serval_node.wire.serviceid import Prefix
 
 NAMING = Naming({"example": 0x9C1185})
 WEB = NAMING.bind_prefix("web.example")
@@ -36,7 +37,7 @@ def table() -> ServiceTable:
 
 @pytest.fixture
 def book(table: ServiceTable, sockets: list[TcpSocket]) -> RuleBook:
-    return RuleBook(table, lambda: sockets)
+    return RuleBook(table, lambda: sockets, NAMING)
 
 
 def where(table: ServiceTable) -> list[tuple[str, str, str]]:
@@ -70,6 +71,36 @@ def test_a_refused_rule_changes_nothing(book: RuleBook, table: ServiceTable) -> 
     with pytest.raises(RuleError, match="origin local"):
         book.set(RuleSpec(WEB, (forward("10.0.0.1"),), origin="local"))
     assert (sorted(where(table)), book.from_outside()) == before
+
+
+def test_rules_and_refusals_carry_the_names_that_the_node_knows(book: RuleBook, table: ServiceTable) -> None:
+    """Who lists them may never have heard the name (a controller that was restarted)."""
+    for prefix in (NAMING.block("example"), Prefix.from_text("0x123456/24"), Prefix.default()):
+        book.set(RuleSpec(prefix, (forward("10.0.0.1"),), origin="controller"))
+    table.add_target(WEB, LOCAL, "local")
+    book.set(RuleSpec(WEB, (forward("10.0.0.1"),), origin="hand"))
+    named = [("web.example", "local"), ("web.example", "hand"), ("*.example", "controller")]
+    assert sorted((spec.name, spec.origin) for spec in book.all()) == sorted([*named, *[("", "controller")] * 2])
+    with pytest.raises(RuleError, match=r"must be the only target of web\.example;"):
+        book.set(RuleSpec(WEB, (TargetSpec("drop"),), origin="hand"))
+    with pytest.raises(RuleError, match=r"no rule for web\.example:80$"):
+        book.remove(NAMING.bind_prefix("web.example", 80))
+
+
+def test_a_policys_weights_are_kept_with_its_rule(book: RuleBook) -> None:
+    weights = (("dan", 9), ("eve", 2))
+    weighted = RuleSpec(WEB, (forward("10.0.0.1", weight=9),), policy_weights=weights)
+    book.set(weighted)
+    assert book.from_outside() == (weighted,)
+    book.set(RuleSpec(WEB, (forward("10.0.0.1"),)))
+    assert book.from_outside()[0].policy_weights == ()
+    book.set(weighted)
+    book.set(RuleSpec(WEB, (forward("10.0.0.1"),), origin="hand"))
+    assert book.from_outside()[0].policy_weights == ()
+    book.set(weighted)
+    book.remove(WEB)
+    book.set(RuleSpec(WEB, (forward("10.0.0.1"),)))
+    assert book.from_outside()[0].policy_weights == ()
 
 
 def test_demux_from_outside_lives_as_long_as_its_sockets(
