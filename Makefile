@@ -41,8 +41,14 @@ test-emulation: setup ## real nodes on real links, inside one sandbox
 	@echo "== emulation tests: inside a sandbox"
 	@scripts/privileged $(PYTHON) -m testbed exec -- $(PYTHON) -m pytest -q --no-skips tests/emulation $(PYTEST_ARGS)
 
+test-wireshark: ## serval.lua in tshark against the captures; installs nothing, says what it lacks
+	@command -v tshark >/dev/null || { echo "make test-wireshark: needs tshark: sudo apt-get install --no-install-recommends tshark"; exit 1; }
+	@test -x $(PYTHON) || { echo "make test-wireshark: needs the Python environment: make setup"; exit 1; }
+	@echo "== wireshark: $$(tshark --version 2>/dev/null | head -n 1)"
+	@scripts/as-caller $(PYTHON) -m pytest -q --no-skips tests/wireshark $(PYTEST_ARGS)
+
 clean: ## remove .venv and everything else that can be made again (not results/)
 	@rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
-.PHONY: help setup topo-datacenter test lint test-unit test-sandbox test-emulation clean
+.PHONY: help setup topo-datacenter test lint test-unit test-sandbox test-emulation test-wireshark clean
