@@ -97,7 +97,7 @@ class Node:
             loop, self.stack.service_table, self.names, self.announce, os.path.join(config.run_dir, "bindings.json")
         )
         self._closers.append(self.advertiser.close)
-        self.rules = RuleBook(self.stack.service_table, self.advertiser.listening, naming)
+        self.rules = RuleBook(self.stack.service_table, self.advertiser.listening, naming, self.network.is_local)
         self.advertiser.follow(self.rules, self.rules_changed)
         self.advertiser.watch_connections(self._socket_gone)
         for rule in config.rules:

@@ -12,9 +12,10 @@ from typing import Any
 
 from serval_node.control.rules import DEFAULT_SELECTOR, PROTOCOLS, RuleSpec, TargetSpec, get_list, get_text
 from serval_node.daemon.listeners import ListenerRefused, choose
+from serval_node.daemon.virtual_addresses import SAL0_ADDRESS
 from serval_node.io.sock_diag import TcpSocket
 from serval_node.sal.service_table import Action, Entry, Rule, RuleError, Selector, ServiceTable, Slot, Target
-from serval_node.wire.ipv4 import PROTOCOL_TCP, address, address_text
+from serval_node.wire.ipv4 import PROTOCOL_TCP, Address, address, address_text
 from serval_node.wire.naming import Naming
 from serval_node.wire.serviceid import Prefix
 
@@ -28,13 +29,21 @@ class RuleBook:
     A DEMUX target from outside names a local listening port. It too lives only as long as the socket that
     listened there when the rule came: `reconcile` is told which sockets there are.
 
-    `naming` gives rules and refusals their names.
+    `naming` gives rules and refusals their names; `is_local` tells the node's own addresses, which no rule may
+    forward to.
     """
 
-    def __init__(self, table: ServiceTable, listening: Callable[[], list[TcpSocket]], naming: Naming) -> None:
+    def __init__(
+        self,
+        table: ServiceTable,
+        listening: Callable[[], list[TcpSocket]],
+        naming: Naming,
+        is_local: Callable[[Address], bool],
+    ) -> None:
         self._table = table
         self._listening = listening
         self._naming = naming
+        self._is_local = is_local
         self._policy_weights: dict[Prefix, tuple[tuple[str, int], ...]] = {}
         self._demux: dict[tuple[Prefix, tuple[object, ...]], frozenset[int]] = {}
 
@@ -78,9 +87,12 @@ class RuleBook:
             raise
 
     def _target(self, item: TargetSpec) -> Target:
+        next_hop = None if item.address is None else address(item.address)
+        if next_hop is not None and (next_hop == SAL0_ADDRESS or self._is_local(next_hop)):
+            raise RuleError(f"FORWARD to {item.address}: that is this node itself; its own listeners need no such rule")
         return Target(
             action=Action[item.action.upper()],
-            address=None if item.address is None else address(item.address),
+            address=next_hop,
             port=item.port,
             protocol=None if item.port is None else PROTOCOLS[item.protocol],
             listen_address=None if item.listen_address is None else address(item.listen_address),

@@ -666,7 +666,6 @@ while True:
     dan.serve("peer.example", sys.executable, "-c", program)
     served(dan, "peer.example")
     ann.forward("peer.example", dan.address)
-    dan.forward("peer.example", dan.address)
     seen = {ann.serval("connect", "peer.example", input="").stdout for _ in range(3)}
     assert len(seen) == 1
     assert re.fullmatch(r"198\.19\.\d+\.\d+", seen.pop())
@@ -921,3 +920,9 @@ def test_refusals_of_the_control_socket(ann: Host) -> None:
     assert "not reserved" in refusal(ann, "flow_release", flow_id=1)
     assert refusal(ann, "rule_remove", prefix="never.example")
     assert refusal(ann, "rule_set", prefix="x.example", targets=[{"action": "forward"}])
+    for own in (ann.address, "127.0.0.1", "198.18.0.1"):
+        target = {"action": "forward", "address": own}
+        assert f"FORWARD to {own}: that is this node itself" in refusal(
+            ann, "rule_set", prefix="x.example", targets=[target]
+        )
+    assert not ann.rules("x.example")

@@ -104,6 +104,8 @@ def test_names_and_weights_are_relearned_and_refusals_speak_by_name(figure: Runn
     assert weights == {figure.address["dan"]: 9, figure.address["eve"]: 1}
     with pytest.raises(TestbedError, match=r"cleo refuses: nothing waits for silent\.example\n"):
         figure.net.controller_request("release", node="cleo", service="silent.example")
+    with pytest.raises(TestbedError, match="cleo refuses: FORWARD to .*: that is this node itself"):
+        figure.net.controller_request("add", node="cleo", service="loop.example", action="forward", targets=["cleo"])
     figure.ctl("policy", "web.example", "weighted-random")
 
 

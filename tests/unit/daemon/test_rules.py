@@ -18,6 +18,7 @@ from serval_node.wire.serviceid import Prefix
 
 NAMING = Naming({"example": 0x9C1185})
 WEB = NAMING.bind_prefix("web.example")
+OWN = {bytes((10, 0, 0, 99)), bytes((127, 0, 0, 1))}
 LOCAL = Target(Action.DEMUX, port=80, protocol=6, listen_address=SAL0_ADDRESS)
 
 
@@ -37,7 +38,7 @@ def table() -> ServiceTable:
 
 @pytest.fixture
 def book(table: ServiceTable, sockets: list[TcpSocket]) -> RuleBook:
-    return RuleBook(table, lambda: sockets, NAMING)
+    return RuleBook(table, lambda: sockets, NAMING, OWN.__contains__)
 
 
 def where(table: ServiceTable) -> list[tuple[str, str, str]]:
@@ -68,6 +69,9 @@ def test_a_refused_rule_changes_nothing(book: RuleBook, table: ServiceTable) -> 
         book.set(RuleSpec(WEB, (TargetSpec("demux", port=9),), origin="hand"))
     with pytest.raises(RuleError, match="without targets"):
         book.set(RuleSpec(WEB, (), origin="hand"))
+    for own in ("10.0.0.99", "127.0.0.1", "198.18.0.1"):
+        with pytest.raises(RuleError, match=f"^FORWARD to {own}: that is this node itself"):
+            book.set(RuleSpec(WEB, (forward("10.0.0.3"), forward(own)), origin="hand"))
     with pytest.raises(RuleError, match="origin local"):
         book.set(RuleSpec(WEB, (forward("10.0.0.1"),), origin="local"))
     assert (sorted(where(table)), book.from_outside()) == before
