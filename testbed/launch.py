@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import os
 import resource
 import shutil
@@ -11,6 +12,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -20,6 +22,7 @@ from testbed import calibration, openvswitch, sandbox
 from testbed.calibration import Calibration
 from testbed.capture import SNAP_BYTES, Capture
 from testbed.errors import TestbedError, report
+from testbed.links import Shape
 from testbed.network import LOG_DIRECTORY, RUN_DIRECTORY, ServalNetwork
 from testbed.ownership import make_directory, owned_by_caller
 from testbed.prompt import Prompt
@@ -44,9 +47,13 @@ def run(topology: str, arguments: Sequence[str]) -> int:
     try:
         kind = topologies.find(topology)
         options = _parser(topology, kind).parse_args(list(arguments))
-        topo = kind(**{name: value for name in kind.parameters if (value := getattr(options, name)) is not None})
+        topo = kind(**_parameters(kind, options))
+        _check_links(topo)
     except (TopologyError, ValueError) as error:
         report(TestbedError(f"{topology}: {error}"))
+        return 2
+    except TestbedError as error:
+        report(TestbedError(f"{topology}: {error.message}", error.hint))
         return 2
     _prepare_process()
     net = ServalNetwork(topo, say=say, seed=options.seed)
@@ -73,6 +80,15 @@ def run(topology: str, arguments: Sequence[str]) -> int:
             status = status or 1
         say(f"stopped in order in {time.monotonic() - begun:.1f} s")
     return status
+
+
+def _check_links(topo: Declared) -> None:
+    """Raises TestbedError for rates, delays and losses that make no sense, before anything is started."""
+    for first, second, options in topo.links(withInfo=True):
+        try:
+            Shape.parse(options)
+        except TestbedError as error:
+            raise TestbedError(f"link {first}-{second}: {error.message}", error.hint) from None
 
 
 def say(line: str) -> None:
@@ -134,12 +150,14 @@ def banner(net: ServalNetwork, measured: Calibration | None) -> list[str]:
     """What was built, by which means, how well it does what was asked, and what to type next."""
     topo = net.topo
     clients = [host for host in net.serval_hosts if not _serves(topo, host.name) and host not in net.routers]
+    # Mininet's order is that of names; a person's is that of addresses, as in the topology's file.
+    clients.sort(key=lambda host: IPv4Address(host.addresses()[0]))
     datapath = openvswitch.datapath_type()
     where = "kernel" if datapath.name == "system" else "user space"
     plain = [host.name for host in net.hosts if host not in net.serval_hosts]
     lines = [
         "",
-        f"built in {net.start_seconds:.1f} s: {len(net.serval_hosts)} Serval nodes, {len(net.links)} links",
+        f"network built in {net.start_seconds:.1f} s: {len(net.serval_hosts)} Serval nodes, {len(net.links)} links",
         f"  clients          {_named(clients)}",
         f"  plain IP routers {', '.join(plain)} (no Serval)",
         f"  service router   {_named(net.routers)} for *.{', *.'.join(topo.providers)}",
@@ -183,12 +201,12 @@ def _impairments(net: ServalNetwork) -> str:
 def _parser(topology: str, kind: type[Declared]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=f"testbed run {topology}", description=kind.summary)
     for name, text in kind.parameters.items():
-        parser.add_argument(f"--{name.replace('_', '-')}", dest=name, type=_value, metavar="X", help=text)
+        parser.add_argument(_option(name), dest=name, metavar="X", help=text)
     parser.add_argument(
         "--capture", nargs="?", const="", metavar="DIR", help="pcap per interface and a merged one (default: results/)"
     )
     parser.add_argument(
-        "--snap", type=int, default=SNAP_BYTES, metavar="BYTES", help="kept of each frame, 0 for all (%(default)s)"
+        "--snap", type=_snap, default=SNAP_BYTES, metavar="BYTES", help="kept of each frame, 0 for all (%(default)s)"
     )
     parser.add_argument("--seed", type=int, help="of the random loss")
     parser.add_argument("--tour", action="store_true", help="the tour also at a terminal")
@@ -196,13 +214,35 @@ def _parser(topology: str, kind: type[Declared]) -> argparse.ArgumentParser:
     return parser
 
 
-def _value(text: str) -> int | float | str:
-    for convert in (int, float):
-        try:
-            return convert(text)
-        except ValueError:
-            continue
-    return text
+def _option(parameter: str) -> str:
+    return f"--{parameter.replace('_', '-')}"
+
+
+def _parameters(kind: type[Declared], options: argparse.Namespace) -> dict[str, int | float | str]:
+    """The given parameters of a topology, as numbers where the topology wants numbers; raises ValueError."""
+    defaults = inspect.signature(kind.build).parameters
+    given = {name: value for name in kind.parameters if (value := getattr(options, name)) is not None}
+    return {
+        name: text if isinstance(defaults[name].default, str) else _number(_option(name), text)
+        for name, text in given.items()
+    }
+
+
+def _number(option: str, text: str) -> int | float:
+    try:
+        return int(text)
+    except ValueError:
+        pass  # perhaps with a fraction
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"{option}: {text!r} is no number") from None
+
+
+def _snap(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of bytes from 0 on")
+    return int(text)
 
 
 def _prepare_process() -> None:

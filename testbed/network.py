@@ -207,10 +207,16 @@ class ServalNetwork(Mininet):
         if declared is None:
             known = ", ".join(item.name for item in self.topo.services)
             raise TestbedError(f"the topology declares no service {service!r}; there are: {known}")
+        if any((item.service, item.host.name, item.alive) == (declared, host, True) for item in self.instances):
+            raise TestbedError(f"{service} is running on {host} already", f"kill {service} {host} ends it")
         instance = Instance(self.serval_host(host), declared)
         self.instances.append(instance)
         self.undo_at_stop(f"{service} on {host}", instance.stop)
         return instance
+
+    def running(self, service: str) -> list[str]:
+        """The hosts on which instances that the testbed started are running."""
+        return sorted({item.host.name for item in self.instances if item.service.name == service and item.alive})
 
     def instance(self, service: str, host: str) -> Instance:
         """The running instance of a service on a host; raises TestbedError."""

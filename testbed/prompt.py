@@ -85,11 +85,22 @@ class Prompt(CLI):
 
     def do_kill(self, line: str) -> None:
         """kill SERVICE HOST: kill -9 of the server that the testbed started there."""
-        self._guarded(lambda: output(f"killed process {self.mn.instance(*self._two(line, 'SERVICE HOST')).kill()}\n"))
+        self._guarded(lambda: self._kill(*self._two(line, "SERVICE HOST")))
+
+    def _kill(self, service: str, host: str) -> None:
+        killed = self.mn.instance(service, host).kill()
+        took = self.mn.wait_service(service, self.mn.running(service))
+        output(f"killed process {killed}; the service routers knew after {took * 1e3:.0f} ms\n")
 
     def do_start(self, line: str) -> None:
-        """start SERVICE HOST: start an instance (again)."""
-        self._guarded(lambda: self.mn.start_instance(*self._two(line, "SERVICE HOST")))
+        """start SERVICE HOST: start an instance (again), and wait until the service routers know it."""
+        self._guarded(lambda: self._start(*self._two(line, "SERVICE HOST")))
+
+    def _start(self, service: str, host: str) -> None:
+        self.mn.start_instance(service, host)
+        running = self.mn.running(service)
+        took = self.mn.wait_service(service, running)
+        output(f"{service} on {', '.join(running)}; the service routers knew after {took * 1e3:.0f} ms\n")
 
     def do_impair(self, line: str) -> None:
         """impair NODE NODE [delay=20ms] [loss=PERCENT] [hole=on|off]: change a relayed link."""

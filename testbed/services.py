@@ -19,6 +19,7 @@ class Instance:
     def __init__(self, host: ServalHost, service: Service) -> None:
         self.host = host
         self.service = service
+        self._killed = False
         self.log = host.run_directory / f"{service.name}.log"
         if service.page:
             page = host.run_directory / "www" / "index.html"
@@ -31,7 +32,8 @@ class Instance:
 
     @property
     def alive(self) -> bool:
-        return self._daemon.alive
+        # `serval run` ends a moment after the server below it was killed.
+        return not self._killed and self._daemon.alive
 
     def check(self) -> None:
         """Raises TestbedError, with what it said last, when it has ended."""
@@ -46,6 +48,7 @@ class Instance:
         self.check()
         server = self._server()
         os.kill(server, signal.SIGKILL)
+        self._killed = True
         return server
 
     def stop(self) -> None:

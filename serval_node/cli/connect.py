@@ -43,6 +43,9 @@ def netcat(name: str, timeout: float | None) -> int:
     sock, _ = open_service(name, timeout)
     with sock:
         sock.settimeout(None)
+        if sys.stdin.isatty():
+            # Otherwise it looks hung: the service may wait for us to say something.
+            print(f"connected to {name}; type, then Ctrl-D to end (Ctrl-C at once)", file=sys.stderr, flush=True)
         threading.Thread(target=_send_input, args=(sock,), daemon=True).start()
         try:
             while data := sock.recv(_CHUNK):

@@ -14,7 +14,8 @@ from topologies.datacenter import Datacenter
 def test_a_topologys_parameters_are_options() -> None:
     parser = launch._parser("datacenter", Datacenter)
     options = parser.parse_args(["--racks", "3", "--rate", "12.5", "--delay", "7ms", "--wan-rate", "20"])
-    assert (options.racks, options.rate, options.delay, options.wan_rate) == (3, 12.5, "7ms", 20)
+    given = launch._parameters(Datacenter, options)
+    assert given == {"racks": 3, "rate": 12.5, "delay": "7ms", "wan_rate": 20}
     assert options.hosts is None
     assert options.capture is None
     assert parser.parse_args(["--capture"]).capture == ""
@@ -30,8 +31,11 @@ def test_every_parameter_of_a_topology_is_explained() -> None:
     [
         ("datacentre", [], "no topology 'datacentre'"),
         ("datacenter", ["--racks", "0"], "racks must be"),
-        ("datacenter", ["--racks", "many"], "racks must be"),
-        ("datacenter", ["--rate", "fast"], "fast"),
+        ("datacenter", ["--racks", "many"], "--racks: 'many' is no number"),
+        ("datacenter", ["--rate", "fast"], "--rate: 'fast' is no number"),
+        ("datacenter", ["--rate", "0"], "rate must be from 0.01"),
+        ("datacenter", ["--wan-rate", "nan"], "link r1-r2: a link's rate"),
+        ("datacenter", ["--loss", "101"], "loss must be from 0 to 100"),
     ],
 )
 def test_wrong_words_end_in_one_clear_line(
@@ -41,6 +45,11 @@ def test_wrong_words_end_in_one_clear_line(
     shown = capsys.readouterr().err
     assert complaint in shown
     assert len(shown.splitlines()) == 1
+
+
+def test_a_wrong_delay_says_how_delays_are_written(capsys: pytest.CaptureFixture[str]) -> None:
+    assert launch.run("datacenter", ["--delay", "banana"]) == 2
+    assert capsys.readouterr().err.splitlines()[0] == "testbed: datacenter: link r1-r2: 'banana' is no delay"
 
 
 def test_an_unknown_option_ends_with_usage(capsys: pytest.CaptureFixture[str]) -> None:
