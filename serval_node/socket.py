@@ -213,7 +213,7 @@ class ServalSocket(_socket.socket):
         if _socket.getdefaulttimeout() is None and self.gettimeout():
             accepted.setblocking(True)
         try:
-            answer = _daemon.ask("accepted", peer=peer[0], peer_port=peer[1], local_port=super().getsockname()[1])
+            answer = _ask_accepted(peer, super().getsockname()[1])
         except OSError:
             accepted.close()
             raise
@@ -321,10 +321,24 @@ async def start_server(callback: ConnectedCallback, service: Service, **options:
         raise
 
 
-def local_service(writer: asyncio.StreamWriter) -> ServiceID | None:
-    """The serviceID that the client of an asyncio connection asked for."""
-    transport_socket = writer.get_extra_info("socket")
-    return getattr(getattr(transport_socket, "_sock", transport_socket), "local_service", None)
+def local_service(connection: asyncio.StreamWriter | _socket.socket) -> ServiceID | None:
+    """The serviceID that the client of an accepted connection asked for; None when it came by no service.
+
+    Takes an asyncio writer or any connected socket: what a TLS listener accepts is an ssl.SSLSocket and has no
+    attribute of ours, nor has what an unmodified server accepts. Raises OSError: not connected, no daemon.
+    """
+    if isinstance(connection, asyncio.StreamWriter):
+        transport_socket = connection.get_extra_info("socket")
+        return getattr(getattr(transport_socket, "_sock", transport_socket), "local_service", None)
+    if isinstance(connection, ServalSocket):
+        return connection.local_service
+    peer, own = connection.getpeername(), connection.getsockname()
+    answer = _ask_accepted((peer[0].removeprefix("::ffff:"), peer[1]), own[1])
+    return None if answer["local_service"] is None else ServiceID.from_hex(answer["local_service"])
+
+
+def _ask_accepted(peer: tuple[str, int], local_port: int) -> dict[str, Any]:
+    return _daemon.ask("accepted", peer=peer[0], peer_port=peer[1], local_port=local_port)
 
 
 def _by_name(error: OSError, service: Any) -> OSError:

@@ -631,9 +631,16 @@ from serval_node import socket as serval
 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER); context.load_cert_chain({cert!r}, {key!r})
 with serval.create_server("tls.example") as s:
     print("up", flush=True)
-    for _ in range(2):
-        conn, _ = s.accept()
-        with context.wrap_socket(conn, server_side=True) as tls: tls.sendall(tls.recv(100)[::-1])
+    conn, _ = s.accept()
+    asked = conn.local_service
+    with context.wrap_socket(conn, server_side=True) as tls:
+        tls.sendall(tls.recv(100)[::-1])
+        print(asked == serval.local_service(tls) == conn.local_service, asked.hex(), flush=True)
+    with context.wrap_socket(s, server_side=True) as listener:
+        tls, peer = listener.accept()
+        with tls:
+            tls.sendall(tls.recv(100)[::-1])
+            print(peer[0].startswith("198.19."), serval.local_service(tls).hex(), flush=True)
 """
     client = f"""
 import asyncio, ssl
@@ -651,6 +658,8 @@ asyncio.run(main())
     assert process.stdout.readline() == "up\n"
     ann.forward("tls.example", dan.address)
     assert ann.python(client).stdout == "cba\nzyx\n"
+    asked = ann.ask("address", name="tls.example")["service"].removeprefix("0x")
+    assert [process.stdout.readline() for _ in range(2)] == [f"True {asked}\n"] * 2
 
 
 # -- peers
