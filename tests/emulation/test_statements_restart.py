@@ -17,8 +17,9 @@ from tests.emulation.datacenter import Running, heard, wait_for
 INSTANCES = ("dan", "eve", "fay")
 
 CONNECT = """
+import sys
 from serval_node import socket as serval
-with serval.create_connection("later.example", 30) as conn: print(conn.recv(100).decode(), flush=True)
+with serval.create_connection(sys.argv[1], 30) as conn: print(conn.recv(100).decode(), flush=True)
 """
 
 
@@ -57,7 +58,7 @@ def test_rules_outlive_the_controller_and_are_relearned(figure: Running) -> None
     assert {name: figure.table(name) for name in figure.address} == tables
     assert figure.connects("ann", "web.example", 6) == dict.fromkeys(INSTANCES, 2)
     assert figure.connects("ben", "web.example", 3) == dict.fromkeys(INSTANCES, 1)
-    waiting = figure.popen("ann", sys.executable, "-c", CONNECT)
+    waiting = figure.popen("ann", sys.executable, "-c", CONNECT, "later.example")
     wait_for("a SYN in the queue", lambda: figure.ask("cleo", "delayed")["delayed"])
 
     # The service router comes back first: nobody has yet confirmed what its rules name.
@@ -122,3 +123,21 @@ def test_what_ended_meanwhile_is_withdrawn(figure: Running) -> None:
     figure.net.start_controller()
     figure.resolves("web.example", "dan", "fay", "gus")
     print(f"start of the controller to the right rule at cleo: {time.monotonic() - begun:.2f} s")
+
+
+def test_a_connect_to_what_ended_meanwhile_waits_for_the_controller(figure: Running) -> None:
+    """Nobody withdraws without one; a SYN that is sent again after its return finds who is left."""
+    processes = {name: figure.serve(name, "web.example") for name in ("dan", "eve")}
+    figure.resolves("web.example", "dan", "eve")
+    figure.ctl("policy", "web.example", "round-robin")
+    wait_for("the policy at cleo", lambda: figure.entry("cleo", "web.example")["selector"] == "round-robin")
+    figure.net.stop_controller()
+    processes["eve"].kill()
+    wait_for("the end of the rule at eve", lambda: "web.example" not in figure.table("eve"))
+    connects = [figure.popen("ann", sys.executable, "-c", CONNECT, "web.example") for _ in range(2)]
+    wait_for("dan's answer", lambda: any(process.poll() is not None for process in connects))
+    time.sleep(1.5)  # longer than the first retransmission takes
+    (waiting,) = (process for process in connects if process.poll() is None)
+    figure.net.start_controller()
+    assert heard(waiting) == "dan"
+    figure.ctl("policy", "web.example", "weighted-random")
