@@ -19,6 +19,7 @@ import pytest
 
 from serval_node.control.local import Client
 from tests.emulation.node_hosts import Host, HostNet, host_net, refusal, wait_for
+from tests.emulation.static_server import write_static_server
 
 SERVER = [sys.executable, "-u", "-m", "http.server"]
 
@@ -239,36 +240,9 @@ def test_a_prefork_server_is_served_until_its_last_worker_dies(ann: Host, dan: H
     assert run.wait(10) == 128 + signal.SIGKILL
 
 
-STATIC = r"""
-#include <sys/socket.h>
-#include <netinet/in.h>
-#include <unistd.h>
-int main(void) {
-    int s = socket(AF_INET, SOCK_STREAM, 0), c;
-    struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons(8090) };
-    if (bind(s, (void *)&a, sizeof a) || listen(s, 5)) return 1;
-    while ((c = accept(s, 0, 0)) >= 0) { write(c, "static", 6); close(c); }
-    return 1;
-}
-"""
-
-
 def test_a_static_binary_is_served(ann: Host, dan: Host, tmp_path: Path) -> None:
-    (tmp_path / "server.c").write_text(STATIC)
-    build = subprocess.run(
-        ["cc", "-static", "-o", str(tmp_path / "server"), str(tmp_path / "server.c")],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    server = str(tmp_path / "server")
-    if build.returncode:
-        busybox = next((path for path in ("/bin/busybox", "/usr/bin/busybox") if os.path.exists(path)), None)
-        if busybox is None:
-            pytest.skip(f"kernel without a compiler or busybox beside it: {build.stderr[:80]}")
-        dan.serve("static.example", busybox, "nc", "-lk", "-p", "8090", "-e", "echo", "-n", "static")
-    else:
-        dan.serve("static.example", server)
+    write_static_server(tmp_path / "server")
+    dan.serve("static.example", str(tmp_path / "server"))
     served(dan, "static.example")
     ann.forward("static.example", dan.address)
     assert ann.serval("connect", "static.example", input="").stdout.startswith("static")
