@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from serval_node.cli import bind, connect, show, trace
+from serval_node.cli import bind, connect, explain, show, trace
 from serval_node.cli.errors import CommandError
 from serval_node.cli.output import print_json
 from serval_node.cli.run import run
@@ -25,6 +25,7 @@ examples:
   serval connect web.example --count 8                   which instance answers each of 8 connects
   echo hello | serval connect echo.example               a netcat by service name
   serval run --service web.example -- python3 -m http.server 80
+  serval explain web.example                             the rules that a connect would meet; sends nothing
   serval trace web.example                               one connect, step by step as on the slides"""
 
 
@@ -67,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_bind(commands, as_json)
     _add_run(commands)
     _add_trace(commands, as_json)
+    _add_explain(commands, as_json)
     return parser
 
 
@@ -143,6 +145,20 @@ def _add_trace(commands: argparse._SubParsersAction[argparse.ArgumentParser], as
     parser.add_argument("--timeout", type=float, default=10.0, metavar="S", help="longest wait (default 10)")
 
 
+def _add_explain(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], as_json: argparse.ArgumentParser
+) -> None:
+    parser = commands.add_parser(
+        "explain",
+        parents=[as_json],
+        help="which rules a connect would meet, and why; sends nothing",
+        description="Say which rule of which table would take a SYN for this service and why, what becomes of it, and "
+        "how connect() would end. FORWARD is followed to the tables of the next hosts where they can be seen. No "
+        "packet is sent and nothing is counted; the status is 0 also where connect() would fail.",
+    )
+    parser.add_argument("service")
+
+
 def _positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 on")
@@ -209,12 +225,17 @@ def _trace(client: Client, options: argparse.Namespace) -> int:
     return trace.trace(client, options.service, options.timeout, as_json=options.json)
 
 
+def _explain(client: Client, options: argparse.Namespace) -> int:
+    return explain.explain(client, options.service, as_json=options.json)
+
+
 _COMMANDS = {
     "table": _table,
     "flows": _flows,
     "stat": _stat,
     "names": _names,
     "connect": _connect,
+    "explain": _explain,
     "bind": _bind,
     "run": _run,
     "trace": _trace,
