@@ -14,7 +14,8 @@ help: ## list these targets
 setup: ## install what is missing: packages, .venv (asks for sudo only if something is)
 	@scripts/setup
 
-topo-datacenter: setup ## the datacenter with its service router: a prompt at a terminal, else a short tour (ARGS="--help")
+topo-datacenter: setup ## the datacenter with its service router: a prompt at a terminal, else a short tour (ARGS="--help", CONTROLLER=ryu)
+	@[ "$(CONTROLLER)" != ryu ] || scripts/as-caller scripts/setup-ryu
 	@scripts/privileged $(PYTHON) -m testbed run datacenter $(ARGS)
 
 test: setup ## everything that must hold: lint, unit, sandbox, emulation
@@ -39,6 +40,8 @@ test-sandbox: setup ## the sandbox itself: processes, namespaces, what is left b
 
 test-emulation: setup ## real nodes on real links, inside one sandbox
 	@echo "== emulation tests: inside a sandbox"
+	@# The sandbox has no network. 3: this Python cannot run Ryu, which the test says again.
+	@scripts/as-caller scripts/setup-ryu || [ $$? -eq 3 ]
 	@scripts/privileged $(PYTHON) -m testbed exec -- $(PYTHON) -m pytest -q --no-skips tests/emulation $(PYTEST_ARGS)
 
 test-wireshark: ## serval.lua in tshark against the captures; installs nothing, says what it lacks
@@ -48,7 +51,7 @@ test-wireshark: ## serval.lua in tshark against the captures; installs nothing, 
 	@scripts/as-caller $(PYTHON) -m pytest -q --no-skips tests/wireshark $(PYTEST_ARGS)
 
 clean: ## remove .venv and everything else that can be made again (not results/)
-	@rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf .venv .venv-ryu build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
 .PHONY: help setup topo-datacenter test lint test-unit test-sandbox test-emulation test-wireshark clean

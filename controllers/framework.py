@@ -16,6 +16,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterable
+from importlib import metadata
 from typing import Any
 
 CHOICE = os.environ.get("CONTROLLER", "osken")
@@ -39,6 +40,7 @@ with warnings.catch_warnings():
         from os_ken.lib import hub
         from os_ken.ofproto import ofproto_v1_3
 
+        NAME, DISTRIBUTION = "os-ken", "os-ken"
         App: Any = app_manager.OSKenApp
         OFP_HANDLER = "os_ken.controller.ofp_handler"
     else:
@@ -54,11 +56,13 @@ with warnings.catch_warnings():
         from ryu.lib import hub
         from ryu.ofproto import ofproto_v1_3
 
+        NAME, DISTRIBUTION = "Ryu", "ryu"
         App = app_manager.RyuApp
         OFP_HANDLER = "ryu.controller.ofp_handler"
     # As ryu-manager does: everything but threads. (Without the argument it would be threads and nothing else.)
     hub.patch(thread=False)
 
+VERSION = f"{NAME} {metadata.version(DISTRIBUTION)}"
 EventBase: Any = event.EventBase
 MAIN = MAIN_DISPATCHER
 DEAD = DEAD_DISPATCHER
@@ -69,6 +73,7 @@ __all__ = [
     "DEAD",
     "MAIN",
     "OPENFLOW_13",
+    "VERSION",
     "App",
     "EventBase",
     "Runner",

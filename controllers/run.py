@@ -90,7 +90,7 @@ def serve(options: argparse.Namespace) -> int:
     hand = HandServer(options.socket, [app for app in apps.values() if hasattr(app, "hand_operations")])
     hand.start()
     print(
-        f"{READY}: {framework.CHOICE}, OpenFlow on {options.host}:{options.port}, control on {options.socket}",
+        f"{READY}: {framework.VERSION}, OpenFlow on {options.host}:{options.port}, control on {options.socket}",
         flush=True,
     )
     while not stopping:

@@ -165,7 +165,8 @@ def banner(net: ServalNetwork, measured: Calibration | None) -> list[str]:
         f"  switches         {', '.join(switch.name for switch in net.switches)}; OpenFlow 1.3, Open vSwitch's datapath"
         f" in {where} ({datapath.reason})",
         f"  delay and loss   {_impairments(net)}",
-        "  controller       in the sandbox, out of band: no host has an interface for it, and it uses no link",
+        f"  controller       {net.controller_framework}; in the sandbox, out of band: no host has an"
+        " interface for it, and it uses no link",
     ]
     if measured is not None:
         first, second = measured.lines()

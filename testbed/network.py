@@ -11,7 +11,6 @@ It runs inside a sandbox only. Usable from a plain script:
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ from typing import Any
 from mininet.net import Mininet
 from mininet.node import Node
 
-from testbed import hosts, nodes, openvswitch, processes, sandbox, switches, sysctl
+from testbed import frameworks, hosts, nodes, openvswitch, processes, sandbox, switches, sysctl
 from testbed.errors import TestbedError, report
 from testbed.hosts import EmulatedNode, PlainHost, PlainRouter, ServalHost
 from testbed.links import EmulatedLink
@@ -121,6 +120,16 @@ class ServalNetwork(Mininet):
         """One request to the controller's hand-control socket; raises TestbedError."""
         log = self.logs / "controller.log"
         return nodes.request(str(CONTROLLER_SOCKET), "the controller", op, log=log, **fields)
+
+    @property
+    def controller_framework(self) -> str:
+        """What the running controller says it runs on: "os-ken 4.2.2" or "Ryu 4.34"; raises TestbedError."""
+        said = None if self._controller is None else frameworks.named_in(self._controller.printed())
+        if said is None:
+            raise TestbedError(
+                "the controller has not said what it runs on", f"its log is {self.logs / 'controller.log'}"
+            )
+        return said
 
     # -- life
 
@@ -282,7 +291,8 @@ class ServalNetwork(Mininet):
 
     def _launch_controller(self) -> processes.Daemon:
         RUN_DIRECTORY.mkdir(parents=True, exist_ok=True)
-        argv = [sys.executable, "-m", "controllers.run", "--host", CONTROLLER_HOST, "--port", str(CONTROLLER_PORT)]
+        python = frameworks.interpreter(frameworks.chosen())
+        argv = [python, "-m", "controllers.run", "--host", CONTROLLER_HOST, "--port", str(CONTROLLER_PORT)]
         argv += ["--socket", str(CONTROLLER_SOCKET)]
         for label, block in self.topo.providers.items():
             argv += ["--provider", f"{label}={block:#x}"]
