@@ -123,7 +123,7 @@ def _become_init(
         numbers = ",".join(str(int(number)) for number in ignored) or "-"
         code = _INIT_CODE.format(root=str(ROOT))
         marked = [init.MARKER, name, str(control.fileno()), str(int(foreground)), numbers]
-        os.execve(sys.executable, [sys.executable, "-I", "-S", "-c", code, *marked, *argv], _environment(name))
+        os.execve(sys.executable, [sys.executable, "-I", "-S", "-B", "-c", code, *marked, *argv], _environment(name))
     except TestbedError as error:
         report(error)
     except OSError as error:

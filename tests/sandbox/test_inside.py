@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -148,3 +149,13 @@ def test_two_at_once_do_not_meet(start: Callable[..., Run]) -> None:
     first.assert_gone()
     assert second.process.poll() is None
     assert second.outer
+
+
+def test_pid_1_writes_no_bytecode_into_the_tree(tmp_path: Path) -> None:
+    """It runs isolated, so so the environment cannot forbid it, and below sudo the files would be root's."""
+    shutil.copytree(ROOT / "testbed", tmp_path / "testbed", ignore=shutil.ignore_patterns("__pycache__"))
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    subprocess.run(
+        [sys.executable, "-m", "testbed", "exec", "--", "true"], cwd=tmp_path, env=environment, check=True, timeout=30
+    )
+    assert not list(tmp_path.rglob("__pycache__"))
