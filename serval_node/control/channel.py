@@ -12,9 +12,11 @@ A shell connects a TCP socket and then
 A controller that stops answering echo requests counts as gone (ChannelFailed). Every request of the controller
 arrives as a `Request`; the shell answers it with `answer(xid, ...)` or `result(xid, ...)`, except LOADS. STATE_GET is
 answered here, from the `state` callable, which is also asked when the handshake is complete: so the controller
-always gets the node's full state before any other message of a connection. What the controller sends and
-this node does not know is answered by an OpenFlow error and never ends the connection. A barrier is answered when
-every request before it has been.
+always gets the node's full state before any other message of a connection. Controller apps made for switches may ask
+and change what they like: a datapath without tables and ports has no statistics (empty replies), and refuses flows,
+groups, meters and packets as a switch refuses those for a table or port that it has not. What this node does not know
+at all is answered by an OpenFlow error too; none of this ends the connection. A barrier is answered when every request
+before it has been.
 """
 
 from __future__ import annotations
@@ -217,6 +219,8 @@ class NodeChannel:
             self._output += openflow.multipart_reply(message.xid, kind)
             # The last step of the controller's handshake: messages that came earlier would find no one there.
             self._come_up()
+        elif kind in openflow.EMPTY_REPLIES:
+            self._output += openflow.multipart_reply(message.xid, kind, openflow.EMPTY_REPLIES[kind])
         else:
             self._refuse(message, BadRequest.MULTIPART)
 
@@ -249,6 +253,11 @@ class NodeChannel:
         elif request is not None:
             self._refuse(message, BadRequest.EXPERIMENTER_TYPE)
 
+    def _change(self, message: OpenFlowMessage) -> None:
+        refusal = openflow.REFUSALS[message.type]
+        if refusal.applies(message.body):
+            self._output += openflow.error(refusal.kind, refusal.code, message)
+
     def _ignore(self, message: OpenFlowMessage) -> None:
         """Echo replies count by their arrival; of errors about our messages nothing can be done here."""
 
@@ -279,4 +288,5 @@ _HANDLERS: dict[int, Callable[[NodeChannel, OpenFlowMessage], None]] = {
     Type.SET_CONFIG: NodeChannel._set_config,
     Type.MULTIPART_REQUEST: NodeChannel._multipart,
     Type.BARRIER_REQUEST: NodeChannel._barrier,
+    **dict.fromkeys(openflow.REFUSALS, NodeChannel._change),
 }

@@ -29,20 +29,98 @@ class Type(IntEnum):
     GET_CONFIG_REQUEST = 7
     GET_CONFIG_REPLY = 8
     SET_CONFIG = 9
+    PACKET_OUT = 13
+    FLOW_MOD = 14
+    GROUP_MOD = 15
+    PORT_MOD = 16
+    TABLE_MOD = 17
     MULTIPART_REQUEST = 18
     MULTIPART_REPLY = 19
     BARRIER_REQUEST = 20
     BARRIER_REPLY = 21
+    QUEUE_GET_CONFIG_REQUEST = 22
+    ROLE_REQUEST = 24
+    METER_MOD = 29
 
 
 class Multipart(IntEnum):
     DESCRIPTION = 0
+    FLOW = 1
+    AGGREGATE = 2
+    TABLE = 3
+    PORT_STATS = 4
+    QUEUE = 5
+    GROUP = 6
+    GROUP_DESCRIPTION = 7
+    GROUP_FEATURES = 8
+    METER = 9
+    METER_CONFIG = 10
+    METER_FEATURES = 11
+    TABLE_FEATURES = 12
     PORT_DESCRIPTION = 13
+
+
+EMPTY_REPLIES: dict[int, bytes] = {
+    Multipart.FLOW: b"",
+    Multipart.AGGREGATE: bytes(24),
+    Multipart.TABLE: b"",
+    Multipart.PORT_STATS: b"",
+    Multipart.QUEUE: b"",
+    Multipart.GROUP: b"",
+    Multipart.GROUP_DESCRIPTION: b"",
+    Multipart.GROUP_FEATURES: bytes(40),
+    Multipart.METER: b"",
+    Multipart.METER_CONFIG: b"",
+    Multipart.METER_FEATURES: bytes(16),
+    Multipart.TABLE_FEATURES: b"",
+}
+"""Bodies of the replies that say: there are none, and none can be made."""
 
 
 class ErrorType(IntEnum):
     HELLO_FAILED = 0
     BAD_REQUEST = 1
+    BAD_ACTION = 2
+    FLOW_MOD_FAILED = 5
+    GROUP_MOD_FAILED = 6
+    PORT_MOD_FAILED = 7
+    TABLE_MOD_FAILED = 8
+    QUEUE_OPERATION_FAILED = 9
+    ROLE_REQUEST_FAILED = 11
+    METER_MOD_FAILED = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The error that a datapath without tables and ports answers a change with.
+
+    command  offset and format of the change's command in the body; None when it has none
+    delete   commands that delete: of what is not there nothing is left, so they have succeeded
+    """
+
+    kind: ErrorType
+    code: int
+    command: tuple[int, str] | None = None
+    delete: tuple[int, ...] = ()
+
+    def applies(self, body: bytes) -> bool:
+        """Whether this change is refused; raises struct.error when the body is too short."""
+        if self.command is None:
+            return True
+        offset, layout = self.command
+        return struct.unpack_from(layout, body, offset)[0] not in self.delete
+
+
+REFUSALS: dict[int, Refusal] = {
+    Type.PACKET_OUT: Refusal(ErrorType.BAD_ACTION, 4),  # BAD_OUT_PORT
+    Type.FLOW_MOD: Refusal(ErrorType.FLOW_MOD_FAILED, 2, (17, "!B"), (3, 4)),  # BAD_TABLE_ID
+    Type.GROUP_MOD: Refusal(ErrorType.GROUP_MOD_FAILED, 3, (0, "!H"), (2,)),  # OUT_OF_GROUPS
+    Type.PORT_MOD: Refusal(ErrorType.PORT_MOD_FAILED, 0),  # BAD_PORT
+    Type.TABLE_MOD: Refusal(ErrorType.TABLE_MOD_FAILED, 0),  # BAD_TABLE
+    Type.QUEUE_GET_CONFIG_REQUEST: Refusal(ErrorType.QUEUE_OPERATION_FAILED, 0),  # BAD_PORT
+    Type.ROLE_REQUEST: Refusal(ErrorType.ROLE_REQUEST_FAILED, 1),  # UNSUP
+    Type.METER_MOD: Refusal(ErrorType.METER_MOD_FAILED, 11, (0, "!H"), (2,)),  # OUT_OF_METERS
+}
 
 
 class HelloFailed(IntEnum):

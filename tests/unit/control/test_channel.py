@@ -107,12 +107,11 @@ def test_set_config_echo_barrier_and_description_are_answered(controller: Contro
 @pytest.mark.parametrize(
     ("kind", "body", "code"),
     [
-        (14, bytes(48), BadRequest.TYPE),  # FLOW_MOD: there are no tables
-        (24, bytes(16), BadRequest.TYPE),  # ROLE_REQUEST
         (200, b"", BadRequest.TYPE),
-        (Type.MULTIPART_REQUEST, struct.pack("!HH4x", 1, 0), BadRequest.MULTIPART),
+        (Type.MULTIPART_REQUEST, struct.pack("!HH4x", 99, 0), BadRequest.MULTIPART),
         (Type.MULTIPART_REQUEST, b"", BadRequest.LENGTH),
         (Type.SET_CONFIG, b"\0", BadRequest.LENGTH),
+        (Type.FLOW_MOD, bytes(10), BadRequest.LENGTH),
         (Type.EXPERIMENTER, struct.pack("!II", 0x2320, 1), BadRequest.EXPERIMENTER),
         (Type.EXPERIMENTER, struct.pack("!II", experimenter.EXPERIMENTER, 99), BadRequest.EXPERIMENTER_TYPE),
         (Type.EXPERIMENTER, b"\0\0", BadRequest.LENGTH),
@@ -129,6 +128,48 @@ def test_what_a_node_does_not_know_gets_an_error_and_no_disconnect(
     assert controller.channel.up and controller.channel.take_events() == []
     (echo,) = controller.say(openflow.build(Type.ECHO_REQUEST, 78))
     assert echo.type == Type.ECHO_REPLY
+
+
+def flow_mod(command: int, table: int = 0) -> bytes:
+    return struct.pack("!QQBBHHHIIIH2xHH4x", 0, 0, table, command, 0, 0, 1, 0xFFFFFFFF, 0, 0, 0, 1, 4)
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "error"),
+    [
+        (Type.FLOW_MOD, flow_mod(0), (5, 2)),
+        (Type.FLOW_MOD, flow_mod(1), (5, 2)),
+        (Type.FLOW_MOD, flow_mod(3, table=0xFF), None),  # all flows deleted
+        (Type.PACKET_OUT, struct.pack("!IIH6xHHIH6x4s", 0xFFFFFFFF, 1, 16, 0, 16, 1, 0, b"data"), (2, 4)),
+        (Type.GROUP_MOD, struct.pack("!HBxI", 0, 0, 1), (6, 3)),
+        (Type.GROUP_MOD, struct.pack("!HBxI", 2, 0, 0xFFFFFFFC), None),
+        (Type.PORT_MOD, bytes(32), (7, 0)),
+        (Type.TABLE_MOD, bytes(8), (8, 0)),
+        (Type.QUEUE_GET_CONFIG_REQUEST, bytes(8), (9, 0)),
+        (Type.ROLE_REQUEST, bytes(16), (11, 1)),
+        (Type.METER_MOD, struct.pack("!HHI", 0, 1, 1), (12, 11)),
+        (Type.METER_MOD, struct.pack("!HHI", 2, 0, 1), None),
+    ],
+)
+def test_what_apps_want_of_tables_and_ports_is_refused_as_by_a_switch_that_lacks_them(
+    controller: Controller, kind: int, body: bytes, error: tuple[int, int] | None
+) -> None:
+    up(controller)
+    request = openflow.build(kind, 77, body)
+    *answers, echo = controller.say(request, openflow.build(Type.ECHO_REQUEST, 78))
+    assert [error_of(answer) for answer in answers] == ([] if error is None else [error])
+    assert all(answer.xid == 77 and answer.body[4:] == request[:64] for answer in answers)
+    assert echo.type == Type.ECHO_REPLY
+    assert controller.channel.up and controller.channel.take_events() == []
+
+
+@pytest.mark.parametrize("kind", range(1, 13))
+def test_statistics_of_tables_and_ports_are_empty(controller: Controller, kind: int) -> None:
+    up(controller)
+    (answer,) = controller.say(openflow.build(Type.MULTIPART_REQUEST, 5, struct.pack("!HH4x", kind, 0)))
+    assert (answer.type, answer.xid) == (Type.MULTIPART_REPLY, 5)
+    assert struct.unpack_from("!HH", answer.body) == (kind, 0)
+    assert answer.body[8:] == bytes({2: 24, 8: 40, 11: 16}.get(kind, 0))
 
 
 def test_a_body_of_no_meaning_is_refused_with_the_reason(controller: Controller) -> None:
