@@ -1,87 +1,86 @@
-"""`serval explain`: which rules a SYN would meet, here and at the next hosts. Nothing is sent or counted."""
+"""`serval explain`: which rules a SYN would meet, here and at the next hosts. Nothing is sent or counted.
+
+Each node is asked what it would do (`explain` of the control socket); here a SYN that nobody sends is carried on from
+one to the next, with the client's address and the SOURCE list that it would have there.
+"""
 
 from __future__ import annotations
 
 import glob
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from serval_node.cli.explain_rules import NETWORK, PROGRAM, Step, TargetView, decide
+from serval_node.cli.explain_text import Step, TargetView, explain_text, step_of
 from serval_node.cli.output import print_json
 from serval_node.cli.trace import OTHER_NODES
 from serval_node.control.local import Client, ControlError
-from serval_node.wire.sal_header import MAX_SOURCES
-from serval_node.wire.serviceid import Prefix
 
-Node = dict[str, Any]
-"""{"name", "role", "addresses", "entries"} of one node."""
+Answer = Mapping[str, Any]
+Ask = Callable[[str, str, list[str]], "Answer | None"]
+"""(address, client, SOURCE list) of a SYN that arrives -> what the node with that address says; None: out of reach."""
 
 
 class Walk:
-    """Follows FORWARD targets from table to table; each node is shown once for each side from which SYNs come.
+    """Follows FORWARD targets from node to node; each is shown once for each address at which SYNs come.
 
-    `node_at` gives the node that has an address, None where nothing can be seen; `names` are hosts by address.
+    `own` is the answer of the node where the program connects; `names` are hosts by address.
     """
 
-    def __init__(self, own: Node, node_at: Callable[[str], Node | None], names: dict[str, str]) -> None:
+    def __init__(self, own: Answer, ask: Ask, names: Mapping[str, str]) -> None:
         self.steps: list[Step] = []
         self._own = own
-        self._node_at = node_at
+        self._ask = ask
         self._names = names
-        self._seen: set[tuple[str, str]] = set()
+        self._seen: set[tuple[str, str | None]] = set()
 
     def run(self) -> list[Step]:
-        self._visit(self._own, PROGRAM, None, ())
+        self._visit(self._own, None)
         return self.steps
 
-    def _visit(self, node: Node, side: str, address: str | None, path: tuple[str, ...]) -> None:
-        step = decide(node["name"], node["role"], side, address, node["entries"])
+    def _visit(self, answer: Answer, address: str | None) -> None:
+        step = step_of(answer, address)
         self.steps.append(step)
-        self._seen.add((node["name"], address or ""))
-        for rule in step.rules:
-            for target in rule.targets:
-                if target.action == "forward" and target.chosen_from:
-                    self._follow(target, address, path)
+        self._seen.add((step.host, address))
+        for rule, view in zip(answer["rules"], step.rules, strict=True):
+            for target, shown in zip(rule["targets"], view.targets, strict=True):
+                sent_on = target["standing"] == "candidate" and target["refusal"] is None
+                if sent_on and target["action"] == "forward":
+                    self._follow(target, shown)
 
-    def _follow(self, target: TargetView, address: str | None, path: tuple[str, ...]) -> None:
-        """`path` are the service routers' addresses so far, without this one; the client's stands before them."""
-        if address is not None:
-            path = (*path, address)
-            if len(path) + 1 > MAX_SOURCES:
-                _fail(target, f"the SOURCE list is full ({MAX_SOURCES} addresses), dropped without an answer")
-                return
-        where = target.where
-        known = self._names.get(where)
-        if where in path or (path and where in self._own["addresses"] and self._own["role"] == "router"):
-            _fail(target, f"loop: back to {known or where}, whose FORWARD finds itself in the SOURCE list")
+    def _follow(self, target: Mapping[str, Any], shown: TargetView) -> None:
+        answer = self._ask(shown.where, target["client"], target["sources"])
+        if answer is None:
+            shown.next = self._names.get(shown.where)
+            shown.outcome += f" ({shown.next})" if shown.next else ""
+            shown.outcome += "; its table cannot be seen from here"
             return
-        node = self._node_at(where)
-        if node is None:
-            target.next = known
-            target.outcome += f" ({known})" if known else ""
-            target.outcome += "; its table cannot be seen from here"
+        shown.next = answer["name"]
+        if _refuses(answer, "routing_loop"):
+            shown.outcome = (
+                f"fail: loop: back to {shown.next}, whose FORWARD finds itself in the SOURCE list; connect() times out"
+            )
+            shown.errno = "ETIMEDOUT"
             return
-        target.next = node["name"]
-        target.outcome += f" ({node['name']})"
-        if (node["name"], where) not in self._seen:
-            self._visit(node, NETWORK, where, path)
+        shown.outcome += f" ({shown.next})"
+        if (shown.next, shown.where) not in self._seen:
+            self._visit(answer, shown.where)
 
 
-def _fail(target: TargetView, why: str) -> None:
-    target.outcome, target.errno = f"fail: {why}; connect() times out", "ETIMEDOUT"
+def _refuses(answer: Answer, reason: str) -> bool:
+    """Whether a node would refuse a SYN for this reason whatever its selector chose."""
+    found = {
+        target["refusal"] for rule in answer["rules"] for target in rule["targets"] if target["standing"] == "candidate"
+    }
+    return found == {reason}
 
 
 def explain(client: Client, service: str, *, as_json: bool) -> int:
     """Print what would happen to a SYN for `service`; raises ControlError when the text names no service."""
-    entries = client.request("table", service=service)["entries"]
-    # The bits behind a bind's prefix are zero in the serviceID that a connect asks for.
-    raw = Prefix.from_text(client.request("resolve", service=service)["prefix"]).raw
-    service_id = "0x" + raw.hex()
-    own = {**client.request("status"), "entries": entries}
+    own = client.request("explain", service=service)
     names = {address: name for name, address in client.request("hosts")["hosts"].items()}
-    others = Others(own, service_id)
-    steps = Walk(own, others.node_at, names).run()
+    service_id = own["service_id"]
+    steps = Walk(own, Others(client, own["addresses"], service_id).ask, names).run()
     if as_json:
         print_json({"service": service, "service_id": service_id, "steps": [asdict(step) for step in steps]})
     else:
@@ -92,14 +91,17 @@ def explain(client: Client, service: str, *, as_json: bool) -> int:
 class Others:
     """The nodes whose control sockets are within reach, found when the first FORWARD asks for one."""
 
-    def __init__(self, own: Node, service_id: str) -> None:
+    def __init__(self, own: Client, own_addresses: list[str], service_id: str) -> None:
         self._own = own
+        self._own_addresses = own_addresses
         self._service_id = service_id
         self._paths: dict[str, str] | None = None
 
-    def node_at(self, address: str) -> Node | None:
-        if address in self._own["addresses"]:
-            return self._own
+    def ask(self, address: str, client: str, sources: list[str]) -> Answer | None:
+        """What the node with this address says of a SYN that arrives there."""
+        syn = {"service": self._service_id, "client": client, "received_at": address, "sources": sources}
+        if address in self._own_addresses:
+            return self._own.request("explain", **syn)
         if self._paths is None:
             self._paths = _paths()
         path = self._paths.get(address)
@@ -107,8 +109,7 @@ class Others:
             return None
         try:
             with Client(path, timeout=1.0) as other:
-                status = other.request("status")
-                return {**status, "entries": other.request("table", service=self._service_id)["entries"]}
+                return other.request("explain", **syn)
         except ControlError:
             return None  # it went down meanwhile: not to be seen, like one that was never there
 
@@ -122,28 +123,3 @@ def _paths() -> dict[str, str]:
         except ControlError:
             continue  # a node that is down resolves nothing
     return found
-
-
-def explain_text(service: str, service_id: str, steps: list[Step]) -> str:
-    """The steps for people, each node's rules below its name."""
-    short = service_id.rstrip("0") if service_id.rstrip("0") != "0x" else "0x0"
-    lines = [f"connect({service}), serviceID {short}{'...' if len(short) < 66 else ''}"]
-    for step in steps:
-        came = "a SYN of its own program" if step.side == PROGRAM else f"a SYN that comes to {step.address}"
-        lines += ["", f"{step.host} ({step.role}), {came}:"]
-        if not step.rules:
-            lines.append("  no rule matches")
-        for rule in step.rules:
-            lines.append(f"  {'wins ' if rule.wins else 'loses'}  {rule.service}: {rule.why}")
-            lines += [f"         {_target_text(target)}" for target in rule.targets]
-        if step.outcome:
-            lines.append(f"  => {step.outcome} ({step.errno})")
-    return "\n".join(lines)
-
-
-def _target_text(target: TargetView) -> str:
-    share = "" if target.share is None or target.share == 1 else f", {target.share:.0%} of SYNs"
-    head = f"{target.action.upper()} {target.where}".rstrip()
-    numbers = f"priority {target.priority}, weight {target.weight}, load {target.load:g}{share}, by {target.origin}"
-    end = f" ({target.errno})" if target.errno else ""
-    return f"{head} ({numbers}) => {target.outcome}{end}"

@@ -17,6 +17,11 @@ given back by name where the node knows it, prefixes also as "0xHEX/BITS"; addre
     names                                     {"names": [...]}: virtual addresses given to names
     hosts                                     {"hosts": {...}}: host names and real addresses
     events    [since]                         {"events": [...], "now"}: what the stack did since a monotonic time
+    explain   service[, client, received_at[, sources]]  what a SYN would meet here, sending and
+                                              counting nothing: the "rules" that match, longest first, with "place"
+                                              and the targets' "standing", "share", "taken", "refusal", "errno"; where
+                                              no rule decides, "refusal" and "errno" of the whole. With client and
+                                              received_at: of a SYN from the network with this SOURCE list
     resolve   service                         {"service", "prefix", "bits", "name_bits"}: the prefix of a bind
     address   name[, port]                    {"address", "port", "service"}: where a program connects to reach it
     rule_set  prefix, targets[, selector]     add or replace the hand-made rule of a prefix; targets as in TargetSpec

@@ -10,10 +10,11 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from serval_node.control.rules import get_address, get_integer, get_list, get_number, get_text
+from serval_node.control.rules import get_address, get_integer, get_list, get_number, get_text, to_address
 from serval_node.daemon import views
 from serval_node.daemon.control_server import Connection, RequestError
 from serval_node.daemon.rules import hand_rule
+from serval_node.sal.explanation import Arrival
 from serval_node.wire.ipv4 import address, address_text
 from serval_node.wire.naming import NAME_BITS
 from serval_node.wire.serviceid import Prefix, ServiceID
@@ -61,6 +62,18 @@ class Operations:
             entries = [entry for entry in entries if Prefix.from_text(entry["prefix"]).covers(wanted)]
             entries.sort(key=lambda entry: -entry["bits"])
         return {"entries": entries}
+
+    def explain(self, request: Request, _connection: Connection) -> dict[str, Any]:
+        node = self._node
+        prefix = node.names.naming.parse(get_text(request, "service"), exact=True)
+        outlook = node.stack.explain(prefix.service_id, _arrival(request))
+        return {
+            "name": node.config.name,
+            "role": node.config.role,
+            "addresses": [address_text(item) for item in node.network.own_addresses()],
+            "service_id": "0x" + prefix.raw.hex(),
+            **views.explanation(outlook, node.names),
+        }
 
     def flows(self, _request: Request, _connection: Connection) -> dict[str, Any]:
         return {"flows": views.flows(self._node)}
@@ -202,6 +215,18 @@ class Operations:
         return {}
 
 
+def _arrival(request: Request) -> Arrival | None:
+    """Where the SYN of an `explain` request comes from; None: from a program of this host."""
+    client, received_at = get_address(request, "client"), get_address(request, "received_at")
+    if client is None or received_at is None:
+        if client or received_at:
+            raise RequestError("'client' and 'received_at' belong together")
+        return None
+    sources = get_list(request, "sources", [])
+    path = tuple(address(to_address(item, "sources")) for item in sources)
+    return Arrival(address(client), address(received_at), path)
+
+
 _OPERATIONS: dict[str, Operation] = {
     name: getattr(Operations, name)
     for name in (
@@ -213,6 +238,7 @@ _OPERATIONS: dict[str, Operation] = {
         "delay_verdict",
         "delayed",
         "events",
+        "explain",
         "flow_release",
         "flow_reserve",
         "flows",

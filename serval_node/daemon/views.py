@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from serval_node.daemon.names import HostNames
 from serval_node.daemon.rules import target_spec
 from serval_node.daemon.virtual_addresses import SAL0_ADDRESS
+from serval_node.sal.events import Refusal
+from serval_node.sal.explanation import Outlook, RuleOutlook, Standing, TargetOutlook
 from serval_node.sal.flow_table import Endpoint, Flow
 from serval_node.sal.service_table import Action, Entry, ServiceTable, Slot
 from serval_node.wire.ipv4 import address_text
@@ -59,6 +61,48 @@ def _target(slot: Slot) -> dict[str, Any]:
         where = ""
     counted = {"packets": 0, "bytes": 0, "dropped_packets": 0, "dropped_bytes": 0, "priority": 1, "weight": 1}
     return {**counted, **target_spec(slot).to_json(), "origin": slot.origin, "where": where}
+
+
+def explanation(outlook: Outlook, names: HostNames) -> dict[str, Any]:
+    """What `Stack.explain` foretells (serval_node.sal.explanation has the words)."""
+    return {
+        "rules": [_rule_outlook(rule, names) for rule in outlook.rules],
+        "refusal": _word(outlook.refusal),
+        "errno": outlook.errno,
+        "reset": outlook.reset,
+    }
+
+
+def _rule_outlook(rule: RuleOutlook, names: HostNames) -> dict[str, Any]:
+    return {
+        "service": names.describe(rule.entry.prefix),
+        "prefix": str(rule.entry.prefix),
+        "bits": rule.entry.prefix.bits,
+        "place": rule.place.value,
+        "selector": rule.selector.value,
+        "candidates": sum(target.standing is Standing.CANDIDATE for target in rule.targets),
+        "targets": [_target_outlook(target) for target in rule.targets],
+    }
+
+
+def _target_outlook(outlook: TargetOutlook) -> dict[str, Any]:
+    row = _target(outlook.slot)
+    return {
+        **{key: row[key] for key in ("action", "where", "priority", "weight", "origin")},
+        "load": outlook.slot.target.load,
+        "standing": outlook.standing.value,
+        "share": outlook.share,
+        "taken": outlook.taken,
+        "refusal": _word(outlook.refusal),
+        "errno": outlook.errno,
+        "wait": outlook.wait,
+        "client": None if outlook.client is None else address_text(outlook.client),
+        "sources": [address_text(item) for item in outlook.sources],
+    }
+
+
+def _word(refusal: Refusal | None) -> str | None:
+    return None if refusal is None else refusal.value
 
 
 def flows(node: Node) -> list[dict[str, Any]]:

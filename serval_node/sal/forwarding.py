@@ -10,10 +10,22 @@ from serval_node.sal.context import Context
 from serval_node.sal.events import Refusal, SynForwarded
 from serval_node.sal.outputs import Send
 from serval_node.sal.resolution import Verdict
-from serval_node.wire.ipv4 import Ipv4Header
+from serval_node.wire.ipv4 import Address, Ipv4Header
 from serval_node.wire.sal_header import MAX_SOURCES, Pad, SalPacket, Source, encode
 from serval_node.wire.serviceid import ServiceID
 from serval_node.wire.transport import recompute_checksum
+
+
+def noted(sources: tuple[Address, ...], sender: Address, own: Address) -> tuple[Address, ...]:
+    """The SOURCE list of a packet that this router sends on: the client, the routers before, this one."""
+    return (*sources, own) if sources else (sender, own)
+
+
+def obstacle(sources: tuple[Address, ...], own: Address) -> Refusal | None:
+    """Why a packet with this SOURCE list (empty: straight from its client) is not sent on by the router ``own``."""
+    if own in sources:
+        return Refusal.ROUTING_LOOP
+    return Refusal.SOURCE_FULL if len(sources) >= MAX_SOURCES else None
 
 
 def forward(
@@ -24,13 +36,9 @@ def forward(
     assert target is not None
     client = packet.source[0] if packet.source else header.source
     own = header.destination
-    sources = (*packet.source, own) if packet.source else (header.source, own)
-    refusal = None
-    if own in packet.source:
-        refusal = Refusal.ROUTING_LOOP
-    elif len(sources) > MAX_SOURCES:
-        refusal = Refusal.SOURCE_FULL
-    elif header.ttl <= 1:
+    sources = noted(packet.source, header.source, own)
+    refusal = obstacle(packet.source, own)
+    if refusal is None and header.ttl <= 1:
         refusal = Refusal.TTL_EXCEEDED
     if refusal is not None:
         context.refuse(refusal, now, service_id, client)

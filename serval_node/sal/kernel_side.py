@@ -7,7 +7,7 @@ from serval_node.sal.delay_queue import Delayed
 from serval_node.sal.events import ConnectFailed, Refusal
 from serval_node.sal.flow_table import Endpoint, Flow
 from serval_node.sal.opening import Client, Server
-from serval_node.sal.resolution import resolve
+from serval_node.sal.resolution import UNREACHABLE_CODES, resolve
 from serval_node.sal.service_table import Action, Entry
 from serval_node.sal.states import ESTABLISHED, State
 from serval_node.sal.transfer import Transfer
@@ -16,7 +16,6 @@ from serval_node.wire.checksum import Buffer
 from serval_node.wire.errors import WireError
 from serval_node.wire.ipv4 import (
     ICMP_HOST_UNREACHABLE,
-    ICMP_NET_UNREACHABLE,
     ICMP_PORT_UNREACHABLE,
     PROTOCOL_ICMP,
     PROTOCOL_TCP,
@@ -28,6 +27,12 @@ from serval_node.wire.serviceid import ServiceID
 from serval_node.wire.transport import ACK, RST, SYN, TcpHeader, build_tcp
 
 _ICMP_ECHO_REQUEST = 8
+
+
+def own_address(context: Context, entry: Entry) -> Address:
+    """This host's address towards the targets of an entry: what they would see as the client."""
+    target = entry.selectable[0].target.address
+    return (context.environment.source_address(target) if target else None) or context.config.sal0_address
 
 
 class KernelSide:
@@ -110,21 +115,21 @@ class KernelSide:
             self._context.service_table,
             service_id,
             size=len(packet),
-            key=self._own_address,
+            key=lambda entry: own_address(context, entry),
             rng=self._context.rng,
             sticky=None if flow is None else flow.target,
         )
         if verdict is None:
-            self._fail(flow, local, packet, service_id, Refusal.NO_RULE, ICMP_NET_UNREACHABLE, now)
+            self._fail(flow, local, packet, service_id, Refusal.NO_RULE, now)
         elif verdict.action is Action.DROP:
-            self._fail(flow, local, packet, service_id, Refusal.DROP_RULE, ICMP_HOST_UNREACHABLE, now)
+            self._fail(flow, local, packet, service_id, Refusal.DROP_RULE, now)
         elif verdict.action is Action.DELAY:
             delayed = Delayed((local, peer, tcp.seq), service_id, packet, 0, True, now)
             self._waiting.put(delayed, verdict.entry, local[0], now)
         else:
             flow = flow or self._client.begin(local, peer, service_id, now)
             if not self._client.send_syn(flow, segment, tcp, verdict, now):
-                self._fail(flow, local, packet, service_id, Refusal.NO_ROUTE, ICMP_NET_UNREACHABLE, now)
+                self._fail(flow, local, packet, service_id, Refusal.NO_ROUTE, now)
 
     def _replace(self, flow: Flow, now: float) -> None:
         """The kernel uses the ports of a flow anew: for the kernel that one is over."""
@@ -133,13 +138,6 @@ class KernelSide:
         else:
             self._context.forget(flow, "ports used again", now)
 
-    def _own_address(self, entry: Entry) -> Address:
-        """This host's address towards the targets of an entry: what they would see as the client."""
-        target = entry.selectable[0].target.address
-        return (
-            self._context.environment.source_address(target) if target else None
-        ) or self._context.config.sal0_address
-
     def _fail(
         self,
         flow: Flow | None,
@@ -147,12 +145,11 @@ class KernelSide:
         packet: bytes,
         service_id: ServiceID,
         reason: Refusal,
-        code: int,
         now: float,
     ) -> None:
         """connect() fails at once, here on the sender's own host (S28, S29)."""
         self._context.refuse(reason, now, service_id, local[0])
-        self._context.unreachable(packet, code)
+        self._context.unreachable(packet, UNREACHABLE_CODES[reason])
         prepared = self._client.prepared.pop(local[1], None)
         flow_id = flow.local_flow if flow is not None else prepared[0] if prepared is not None else 0
         if prepared is not None:

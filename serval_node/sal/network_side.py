@@ -9,7 +9,7 @@ from serval_node.sal.flow_table import Flow
 from serval_node.sal.forwarding import forward
 from serval_node.sal.opening import Client, Server
 from serval_node.sal.resets import refuse_unknown, reset_unknown
-from serval_node.sal.resolution import HOST_ACTIONS, StickyChoices, resolve
+from serval_node.sal.resolution import StickyChoices, network_actions, resolve
 from serval_node.sal.service_table import Action
 from serval_node.sal.states import ESTABLISHED, State
 from serval_node.sal.transfer import Transfer
@@ -138,7 +138,7 @@ class NetworkSide:
             key=lambda _: client,
             rng=self._context.rng,
             sticky=self._sticky.get(key, now),
-            actions=None if self._context.config.forwarding else HOST_ACTIONS,
+            actions=network_actions(forwarding=self._context.config.forwarding),
         )
         if verdict is None:
             context.refuse(Refusal.NO_RULE, now, service_id, client)

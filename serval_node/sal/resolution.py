@@ -8,12 +8,24 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from serval_node.sal import selectors
+from serval_node.sal.events import Refusal
 from serval_node.sal.flow_table import RequestKey
 from serval_node.sal.service_table import Action, Entry, Selector, ServiceTable, Slot, Target
+from serval_node.wire.ipv4 import ICMP_HOST_UNREACHABLE, ICMP_NET_UNREACHABLE
 from serval_node.wire.serviceid import ServiceID
 
 # What a host that is no service router does with a SYN from the network: it never sends it on.
 HOST_ACTIONS = frozenset((Action.DEMUX, Action.DELAY, Action.DROP))
+
+UNREACHABLE_CODES = {
+    Refusal.NO_RULE: ICMP_NET_UNREACHABLE,
+    Refusal.NO_ROUTE: ICMP_NET_UNREACHABLE,
+    Refusal.DROP_RULE: ICMP_HOST_UNREACHABLE,
+    Refusal.DELAY_EXPIRED: ICMP_HOST_UNREACHABLE,
+    Refusal.DELAY_DROPPED: ICMP_HOST_UNREACHABLE,
+    Refusal.DELAY_FULL: ICMP_HOST_UNREACHABLE,
+}
+"""By which ICMP error a program's connect() fails at once (S28, S29)."""
 
 _STICKY_LIMIT = 65536
 _STICKY_SECONDS = 180.0
@@ -47,10 +59,7 @@ def resolve(
     copy of the packet: it holds while that target is in the rule. ``actions`` restricts the lookup to entries
     with such targets, and the choice to these.
     """
-    if actions is None:
-        entry = table.lookup(service_id)
-    else:
-        entry = table.lookup(service_id, accept=lambda candidate: candidate.has(actions))
+    entry = table.lookup(service_id, accept=None if actions is None else lambda candidate: candidate.has(actions))
     if entry is None:
         return None
     slot = None if sticky is None else entry.slot_of(sticky)
@@ -64,12 +73,27 @@ def resolve(
     return Verdict(entry, slot)
 
 
-def _choose(entry: Entry, key: Callable[[Entry], bytes], rng: random.Random, actions: frozenset[Action] | None) -> Slot:
+def network_actions(*, forwarding: bool) -> frozenset[Action] | None:
+    """What a SYN from the network may meet: anything at a service router, else no FORWARD."""
+    return None if forwarding else HOST_ACTIONS
+
+
+def admitted(entry: Entry, actions: frozenset[Action] | None) -> tuple[list[Slot], Selector]:
+    """The slots of an entry that are chosen from, and by which selector: a host that may not use all of a rule's
+    targets chooses among the others by weight.
+    """
     if actions is not None:
-        admitted = [slot for slot in entry.selectable if slot.target.action in actions]
-        if len(admitted) < len(entry.selectable):
-            return rng.choices(admitted, [slot.target.weight for slot in admitted])[0]
-    return selectors.choose(entry, key(entry) if entry.selector is Selector.HASH else b"", rng)
+        usable = [slot for slot in entry.selectable if slot.target.action in actions]
+        if len(usable) < len(entry.selectable):
+            return usable, Selector.WEIGHTED_RANDOM
+    return entry.selectable, entry.selector
+
+
+def _choose(entry: Entry, key: Callable[[Entry], bytes], rng: random.Random, actions: frozenset[Action] | None) -> Slot:
+    slots, selector = admitted(entry, actions)
+    if slots is not entry.selectable:
+        return selectors.by_weight(slots, rng)
+    return selectors.choose(entry, key(entry) if selector is Selector.HASH else b"", rng)
 
 
 class StickyChoices:

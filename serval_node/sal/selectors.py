@@ -21,27 +21,37 @@ def choose(entry: Entry, key: bytes, rng: random.Random) -> Slot:
     all connections of a client meet the same instance.
     """
     slots = entry.selectable
-    if len(slots) == 1:
-        chosen = slots[0]
+    chosen = foretell(entry, key)
+    if chosen is None:
+        chosen = _two_choices(slots, rng) if entry.selector is Selector.TWO_CHOICES else by_weight(slots, rng)
     elif entry.selector is Selector.ROUND_ROBIN:
-        chosen = _round_robin(slots)
-    elif entry.selector is Selector.TWO_CHOICES:
-        chosen = _two_choices(slots, rng)
-    elif entry.selector is Selector.HASH:
-        chosen = slots[_hash_table(entry)[_hash(key, b"key") % HASH_PLACES]]
-    else:
-        chosen = rng.choices(slots, [slot.target.weight for slot in slots])[0]
+        _pay(slots, chosen)
     chosen.sent_since_load += 1
     return chosen
 
 
-def _round_robin(slots: list[Slot]) -> Slot:
-    # Each turn everyone gains its weight and the richest pays for all: turns follow the weights, evenly spread.
+def foretell(entry: Entry, key: bytes) -> Slot | None:
+    """The slot that `choose` is bound to take for the next SYN; None where chance has a part in it. Changes nothing."""
+    slots = entry.selectable
+    if len(slots) == 1:
+        return slots[0]
+    if entry.selector is Selector.ROUND_ROBIN:
+        # Each turn everyone gains its weight and the richest pays for all: turns follow the weights, evenly spread.
+        return max(slots, key=lambda slot: slot.current_weight + slot.target.weight)
+    if entry.selector is Selector.HASH:
+        return slots[_hash_table(entry)[_hash(key, b"key") % HASH_PLACES]]
+    return None
+
+
+def by_weight(slots: list[Slot], rng: random.Random) -> Slot:
+    """One by chance, in proportion to the weights."""
+    return rng.choices(slots, [slot.target.weight for slot in slots])[0]
+
+
+def _pay(slots: list[Slot], chosen: Slot) -> None:
     for slot in slots:
         slot.current_weight += slot.target.weight
-    chosen = max(slots, key=lambda slot: slot.current_weight)
     chosen.current_weight -= sum(slot.target.weight for slot in slots)
-    return chosen
 
 
 def _two_choices(slots: list[Slot], rng: random.Random) -> Slot:

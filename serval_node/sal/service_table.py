@@ -181,12 +181,18 @@ class ServiceTable:
 
     def lookup(self, service_id: ServiceID, *, accept: Callable[[Entry], bool] | None = None) -> Entry | None:
         """The longest-prefix match among the entries that ``accept`` admits; None without one."""
+        for entry in self.matches(service_id):
+            if accept is None or accept(entry):
+                return entry
+        return None
+
+    def matches(self, service_id: ServiceID) -> Iterator[Entry]:
+        """Every entry whose prefix covers a serviceID, longest first."""
         number = int.from_bytes(service_id.raw, "big")
         for bits in self._lengths:
             entry = self._by_bits[bits].get(number >> (BITS - bits))
-            if entry is not None and (accept is None or accept(entry)):
-                return entry
-        return None
+            if entry is not None:
+                yield entry
 
     def entries(self) -> Iterator[Entry]:
         """All entries, longest prefix first, then by number."""

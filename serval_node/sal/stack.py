@@ -15,6 +15,7 @@ import random
 from serval_node.sal.context import Context, Environment, StackConfig
 from serval_node.sal.delay_queue import Delayed
 from serval_node.sal.events import Event
+from serval_node.sal.explanation import Arrival, Outlook, explain
 from serval_node.sal.flow_table import Endpoint, Flow, FlowTable
 from serval_node.sal.kernel_side import KernelSide
 from serval_node.sal.network_side import NetworkSide
@@ -74,6 +75,10 @@ class Stack:
         if events:
             self._context.events = []
         return events
+
+    def explain(self, service_id: ServiceID, arrival: Arrival | None = None) -> Outlook:
+        """What would become of a SYN of a program here, or of one that arrives; nothing is counted or changed."""
+        return explain(self._context, service_id, arrival)
 
     # -- time
 

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from serval_node.sal.context import Context
 from serval_node.sal.delay_queue import Delayed
 from serval_node.sal.events import DelayNotify, Refusal, Refused
+from serval_node.sal.resolution import UNREACHABLE_CODES
 from serval_node.sal.service_table import Action, Entry
-from serval_node.wire.ipv4 import ICMP_HOST_UNREACHABLE, Address, Ipv4Header
+from serval_node.wire.ipv4 import Address, Ipv4Header
 from serval_node.wire.serviceid import Prefix
 
 
@@ -45,7 +46,7 @@ class Waiting:
         if not context.delay_queue.put(delayed):
             context.refuse(Refusal.DELAY_FULL, now, delayed.service_id, client)
             if delayed.from_kernel:
-                self._context.unreachable(delayed.packet, ICMP_HOST_UNREACHABLE)
+                self._context.unreachable(delayed.packet, UNREACHABLE_CODES[Refusal.DELAY_FULL])
             return
         if context.delay_queue.needs_notice(delayed.service_id):
             context.events.append(DelayNotify(now, delayed.service_id, entry.prefix))
@@ -72,4 +73,4 @@ class Waiting:
         self._context.counters[reason.value] += 1
         self._context.events.append(Refused(now, reason, delayed.service_id, header.source))
         if delayed.from_kernel:
-            self._context.unreachable(delayed.packet, ICMP_HOST_UNREACHABLE)
+            self._context.unreachable(delayed.packet, UNREACHABLE_CODES[reason])

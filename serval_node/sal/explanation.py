@@ -1,0 +1,166 @@
+"""What a SYN would meet here, without one: the decisions of `resolution`, `kernel_side` and `network_side`, read only.
+
+Nothing is counted, no turn is used up, nothing random is drawn. Left out is what depends on the moment: a full queue,
+the choice that a router remembers for a repeated SYN.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from serval_node.sal import selectors
+from serval_node.sal.context import Context
+from serval_node.sal.events import Refusal
+from serval_node.sal.forwarding import noted, obstacle
+from serval_node.sal.kernel_side import own_address
+from serval_node.sal.resolution import UNREACHABLE_CODES, admitted, network_actions
+from serval_node.sal.service_table import Action, Entry, Selector, Slot
+from serval_node.wire.ipv4 import ICMP_HOST_UNREACHABLE, ICMP_NET_UNREACHABLE, Address
+from serval_node.wire.sal_header import MAX_SOURCES
+from serval_node.wire.serviceid import ServiceID
+
+# What Linux makes of an ICMP error about a SYN.
+_ERRNO = {ICMP_NET_UNREACHABLE: "ENETUNREACH", ICMP_HOST_UNREACHABLE: "EHOSTUNREACH"}
+_NO_ANSWER = "ETIMEDOUT"
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A SYN from the network: its client, the own address that it comes to, its SOURCE list (empty: no router yet)."""
+
+    client: Address
+    received_at: Address
+    sources: tuple[Address, ...] = ()
+
+
+class Place(str, Enum):
+    """Where a matching rule stands: it decides, is shorter than the one that does, or is not for a host's network."""
+
+    WINS = "wins"
+    SHORTER = "shorter"
+    PASSED_OVER = "passed-over"
+
+
+class Standing(str, Enum):
+    """Whether a target can be chosen, and if not why: others have a higher priority, or a host may not use it."""
+
+    CANDIDATE = "candidate"
+    LOWER_PRIORITY = "lower-priority"
+    NOT_FOR_HOSTS = "not-for-hosts"
+
+
+@dataclass(frozen=True, slots=True)
+class TargetOutlook:
+    """One target of the rule that decides.
+
+    share    its part of the SYNs, None where it depends on loads
+    taken    whether this very SYN, coming now, gets it; None where chance decides
+    refusal  why it comes to nothing, None when it does not; errno: how connect() ends then
+    wait     DELAY: the longest wait in seconds
+    client, sources   FORWARD: the packet's sender and its SOURCE list on the way to the target
+    """
+
+    slot: Slot
+    standing: Standing
+    share: float | None = None
+    taken: bool | None = False
+    refusal: Refusal | None = None
+    errno: str | None = None
+    wait: float | None = None
+    client: Address | None = None
+    sources: tuple[Address, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RuleOutlook:
+    """A rule whose prefix matches; `selector` is the one that really chooses. Targets: of the deciding rule only."""
+
+    entry: Entry
+    place: Place
+    selector: Selector
+    targets: tuple[TargetOutlook, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """Every matching rule, longest first. `refusal` and `errno` are set when none decides; `reset`: by an answer."""
+
+    rules: tuple[RuleOutlook, ...]
+    refusal: Refusal | None = None
+    errno: str | None = None
+    reset: bool = False
+
+
+def explain(context: Context, service_id: ServiceID, arrival: Arrival | None) -> Outlook:
+    """What becomes of a SYN for a service: of a program of this host, or of one that arrives from the network."""
+    forwarding = context.config.forwarding
+    actions = None if arrival is None else network_actions(forwarding=forwarding)
+    rules = []
+    winner: Entry | None = None
+    for entry in context.service_table.matches(service_id):
+        if winner is not None:
+            rules.append(RuleOutlook(entry, Place.SHORTER, entry.selector))
+        elif actions is not None and not entry.has(actions):
+            rules.append(RuleOutlook(entry, Place.PASSED_OVER, entry.selector))
+        else:
+            winner = entry
+            slots, selector = admitted(entry, actions)
+            rules.append(RuleOutlook(entry, Place.WINS, selector, _targets(context, entry, slots, selector, arrival)))
+    if winner is not None:
+        return Outlook(tuple(rules))
+    if arrival is None:
+        return Outlook(tuple(rules), Refusal.NO_RULE, _ERRNO[UNREACHABLE_CODES[Refusal.NO_RULE]])
+    return Outlook(tuple(rules), Refusal.NO_RULE, "ECONNREFUSED" if forwarding else _NO_ANSWER, forwarding)
+
+
+def _targets(
+    context: Context, entry: Entry, slots: list[Slot], selector: Selector, arrival: Arrival | None
+) -> tuple[TargetOutlook, ...]:
+    total = sum(slot.target.weight for slot in slots)
+    proportional = len(slots) == 1 or selector is not Selector.TWO_CHOICES
+    chosen = _foretold(context, entry, slots, arrival)
+    found = []
+    for slot in entry.slots:
+        if slot not in slots:
+            standing = Standing.NOT_FOR_HOSTS if slot in entry.selectable else Standing.LOWER_PRIORITY
+            found.append(TargetOutlook(slot, standing))
+            continue
+        share = slot.target.weight / total if proportional else None
+        taken = None if chosen is None else slot is chosen
+        found.append(_candidate(context, slot, share, taken, arrival))
+    return tuple(found)
+
+
+def _foretold(context: Context, entry: Entry, slots: list[Slot], arrival: Arrival | None) -> Slot | None:
+    if len(slots) < len(entry.selectable):
+        return slots[0] if len(slots) == 1 else None
+    return selectors.foretell(entry, own_address(context, entry) if arrival is None else arrival.client)
+
+
+def _candidate(
+    context: Context, slot: Slot, share: float | None, taken: bool | None, arrival: Arrival | None
+) -> TargetOutlook:
+    """What the SYN meets when it gets this target."""
+    target = slot.target
+    refusal: Refusal | None = None
+    wait = client = None
+    sources: tuple[Address, ...] = ()
+    if target.action is Action.DROP:
+        refusal = Refusal.DROP_RULE
+    elif target.action is Action.DELAY:
+        # Whoever is to decide may not; then it ends like this.
+        refusal, wait = Refusal.DELAY_EXPIRED, context.config.delay_timeout
+    elif arrival is None:
+        if target.address is not None:
+            client = context.environment.source_address(target.address)
+            refusal = Refusal.NO_ROUTE if client is None else None
+    elif target.address is not None:
+        refusal = obstacle(arrival.sources, arrival.received_at)
+        client, sources = arrival.client, noted(arrival.sources, arrival.client, arrival.received_at)
+    elif len(arrival.sources) >= MAX_SOURCES:
+        refusal = Refusal.SOURCE_FULL
+    errno = None
+    if refusal is not None:
+        errno = _NO_ANSWER if arrival is not None else _ERRNO[UNREACHABLE_CODES[refusal]]
+    return TargetOutlook(slot, Standing.CANDIDATE, share, taken, refusal, errno, wait, client, sources)
