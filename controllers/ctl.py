@@ -35,34 +35,44 @@ def parser() -> argparse.ArgumentParser:
     root = argparse.ArgumentParser(prog="servicectl", description="The service controller by hand.")
     root.add_argument("--json", action="store_true", help="print the answer as JSON")
     root.add_argument(
-        "--socket", default=os.environ.get(SOCKET_VARIABLE, SOCKET), help=f"default: ${SOCKET_VARIABLE} or {SOCKET}"
+        "--socket",
+        default=os.environ.get(SOCKET_VARIABLE, SOCKET),
+        metavar="PATH",
+        help=f"the controller's control socket (default ${SOCKET_VARIABLE}, else {SOCKET})",
     )
     # Also after the command; its default must not overwrite what stood before it.
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     commands = root.add_subparsers(dest="op", required=True, metavar="COMMAND")
     for name, text in {
-        "status": "is the controller complete?",
-        "nodes": "connected nodes",
-        "services": "registered services and their instances",
-        "delayed": "services with queued packets",
-        "switches": "the switch fabric",
+        "status": "whether the controller knows all nodes and switches",
+        "nodes": "connected nodes, what they serve, and how many rules they refused",
+        "services": "registered services, their policies, routers and instances",
+        "delayed": "services for which first packets wait under DELAY",
+        "switches": "the switch fabric: links and stations of each switch",
     }.items():
         commands.add_parser(name, help=text, parents=[common])
     rules = commands.add_parser("rules", help="the service table of a node", parents=[common])
-    rules.add_argument("node", metavar="NODE")
-    for name, text in {"add": "add a rule by hand", "change": "put another rule in place of one"}.items():
+    rules.add_argument("node", metavar="NODE", help="name or address of the node")
+    for name, text in {"add": "add a rule by hand", "change": "put another hand-made rule in the place of one"}.items():
         _rule_arguments(commands.add_parser(name, help=text, parents=[common]), common)
     for name, text in {
-        "remove": "remove a hand-made rule",
-        "release": "resolve the queued packets of a service anew",
-        "drop": "free the queued packets of a service",
+        "remove": "remove a hand-made rule; the policy's rule returns",
+        "release": "let the first packets that wait for a service meet the rules again",
+        "drop": "throw away the first packets that wait for a service",
     }.items():
         _node_and_service(commands.add_parser(name, help=text, parents=[common]))
     policy = commands.add_parser("policy", help="show or set how SYNs are spread", parents=[common])
-    policy.add_argument("service", metavar="SERVICE")
-    policy.add_argument("policy", nargs="?", metavar="POLICY", help=", ".join(SELECTORS))
-    policy.add_argument("weights", nargs="*", metavar="NODE=WEIGHT", help="in place of what the node asks for")
+    policy.add_argument("service", metavar="SERVICE", help="a service, or a whole block such as '*.example'")
+    policy.add_argument(
+        "policy", nargs="?", metavar="POLICY", help=f"{', '.join(SELECTORS)}; without it, show what holds"
+    )
+    policy.add_argument(
+        "weights",
+        nargs="*",
+        metavar="NODE=WEIGHT",
+        help="a weight in the place of what the instance asks for (its listeners)",
+    )
     return root
 
 
@@ -76,10 +86,12 @@ def _rule_arguments(command: argparse.ArgumentParser, common: argparse.ArgumentP
     actions = command.add_subparsers(dest="action", required=True, metavar="ACTION")
     forward = actions.add_parser("forward", help="send first packets on", parents=[common])
     forward.add_argument("targets", nargs="+", metavar="ADDRESS[*WEIGHT][@PRIORITY]", help="address or name of a node")
-    forward.add_argument("--selector", choices=SELECTORS, default=SELECTORS[0])
+    forward.add_argument(
+        "--selector", choices=SELECTORS, default=SELECTORS[0], help="how one of several targets is chosen for each SYN"
+    )
     demux = actions.add_parser("demux", help="deliver to a local listener", parents=[common])
-    demux.add_argument("port", type=int, metavar="PORT")
-    demux.add_argument("--protocol", choices=sorted(PROTOCOLS), default="tcp")
+    demux.add_argument("port", type=int, metavar="PORT", help="kernel port of the listener")
+    demux.add_argument("--protocol", choices=sorted(PROTOCOLS), default="tcp", help="of the listener")
     actions.add_parser("delay", help="queue first packets and tell the controller", parents=[common])
     actions.add_parser("drop", help="discard first packets", parents=[common])
 

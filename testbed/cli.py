@@ -35,8 +35,10 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     command = commands.add_parser("run", help="build a topology, then a prompt (without a terminal: a short tour)")
-    command.add_argument("topology", metavar="TOPOLOGY")
-    command.add_argument("options", nargs=argparse.REMAINDER, metavar="OPTIONS", help="the topology's own; try --help")
+    command.add_argument("topology", metavar="TOPOLOGY", help="its name, for example datacenter")
+    command.add_argument(
+        "options", nargs=argparse.REMAINDER, metavar="OPTIONS", help="the topology's own; --help shows them"
+    )
     command.set_defaults(action=_run)
 
     command = commands.add_parser("exec", help="run a command in a new sandbox")
@@ -47,11 +49,11 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("attach", help="run a command (default: a shell) in a sandbox that is running")
     command.add_argument("sandbox", nargs="?", metavar="SANDBOX", help="name or process id (default: the only one)")
-    command.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND")
+    command.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="default: a shell")
     command.set_defaults(action=_attach)
 
     command = commands.add_parser("list", help="list the sandboxes that are running")
-    command.add_argument("--json", action="store_true")
+    command.add_argument("--json", action="store_true", help="print one JSON document")
     command.set_defaults(action=_list)
 
     command = commands.add_parser("launch")  # without help: the inner half of `run`

@@ -204,13 +204,26 @@ def _parser(topology: str, kind: type[Declared]) -> argparse.ArgumentParser:
     for name, text in kind.parameters.items():
         parser.add_argument(_option(name), dest=name, metavar="X", help=text)
     parser.add_argument(
-        "--capture", nargs="?", const="", metavar="DIR", help="pcap per interface and a merged one (default: results/)"
+        "--capture",
+        nargs="?",
+        const="",
+        metavar="DIR",
+        help="write a pcap per interface and a merged one (default: below results/)",
     )
     parser.add_argument(
-        "--snap", type=_snap, default=SNAP_BYTES, metavar="BYTES", help="kept of each frame, 0 for all (%(default)s)"
+        "--snap",
+        type=_snap,
+        default=SNAP_BYTES,
+        metavar="BYTES",
+        help="bytes kept of each captured frame, 0 for all (%(default)s)",
     )
-    parser.add_argument("--seed", type=int, help="of the random loss")
-    parser.add_argument("--tour", action="store_true", help="the tour also at a terminal")
+    parser.add_argument(
+        "--seed",
+        type=int,
+        metavar="N",
+        help="where random loss begins: the same number, the same losses (default: another each time)",
+    )
+    parser.add_argument("--tour", action="store_true", help="show the tour at a terminal too, and no prompt")
     parser.add_argument("--no-calibration", action="store_true", help="do not measure rate and round-trip time first")
     return parser
 

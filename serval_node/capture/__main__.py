@@ -14,8 +14,11 @@ from .dissector import SAL
 
 def main(arguments: list[str] | None = None) -> int:
     """Print the capture; 0, or 1 when the file cannot be read as one."""
-    parser = argparse.ArgumentParser(prog="python -m serval_node.capture", description="Show Serval packets of a pcap.")
-    parser.add_argument("file")
+    parser = argparse.ArgumentParser(
+        prog="python -m serval_node.capture",
+        description="Show the Serval packets of a capture, one line each or in full.",
+    )
+    parser.add_argument("file", help="a capture: pcap or pcapng")
     parser.add_argument("--verbose", action="store_true", help="every field of every layer")
     options = parser.parse_args(arguments)
     try:

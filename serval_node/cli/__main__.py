@@ -94,7 +94,7 @@ def _add_connect(
         description="Connect to a service: standard input goes there, what it sends goes to standard output. "
         "With --count, connect that often and print which instance answered.",
     )
-    parser.add_argument("service")
+    parser.add_argument("service", help="a service, in any of the forms of `serval --help`")
     parser.add_argument(
         "--count", type=_positive, metavar="N", help="connect N times, print the instance, send nothing"
     )
@@ -110,7 +110,7 @@ def _add_bind(commands: argparse._SubParsersAction[argparse.ArgumentParser], as_
         description="With PORT: name the socket that listens on this kernel port now, for as long as it listens. "
         "Without: serve the name here, echoing what comes.",
     )
-    parser.add_argument("service")
+    parser.add_argument("service", help="a service, in any of the forms of `serval --help`")
     parser.add_argument("port", nargs="?", type=_port, metavar="PORT", help="a kernel port on which something listens")
     parser.add_argument("--answer", metavar="TEXT", help="without PORT: send TEXT to each client and close")
     parser.add_argument(
@@ -141,7 +141,7 @@ def _add_trace(commands: argparse._SubParsersAction[argparse.ArgumentParser], as
         description="Make one connect and print its steps: rule hit, SYN to the service router, the router's rewrite "
         "to an instance, SYN-ACK from there, direct data. Steps of other nodes come from their own event logs.",
     )
-    parser.add_argument("service")
+    parser.add_argument("service", help="a service, in any of the forms of `serval --help`")
     parser.add_argument("--timeout", type=float, default=10.0, metavar="S", help="longest wait (default 10)")
 
 
@@ -156,7 +156,7 @@ def _add_explain(
         "how connect() would end. FORWARD is followed to the tables of the next hosts where they can be seen. No "
         "packet is sent and nothing is counted; the status is 0 also where connect() would fail.",
     )
-    parser.add_argument("service")
+    parser.add_argument("service", help="a service, in any of the forms of `serval --help`")
 
 
 def _positive(text: str) -> int:
