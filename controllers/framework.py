@@ -10,14 +10,17 @@ runner's process does that; the logic beside the apps does without and is tested
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import sys
 import time
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib import metadata
 from typing import Any
+
+from serval_node.control.experimenter import is_serval_datapath
 
 CHOICE = os.environ.get("CONTROLLER", "osken")
 
@@ -36,7 +39,7 @@ with warnings.catch_warnings():
         from os_ken import cfg
         from os_ken.base import app_manager
         from os_ken.controller import event, ofp_event
-        from os_ken.controller.handler import DEAD_DISPATCHER, MAIN_DISPATCHER, set_ev_cls
+        from os_ken.controller.handler import DEAD_DISPATCHER, MAIN_DISPATCHER, register_service, set_ev_cls
         from os_ken.lib import hub
         from os_ken.ofproto import ofproto_v1_3
 
@@ -52,7 +55,7 @@ with warnings.catch_warnings():
         from ryu import cfg
         from ryu.base import app_manager
         from ryu.controller import event, ofp_event
-        from ryu.controller.handler import DEAD_DISPATCHER, MAIN_DISPATCHER, set_ev_cls
+        from ryu.controller.handler import DEAD_DISPATCHER, MAIN_DISPATCHER, register_service, set_ev_cls
         from ryu.lib import hub
         from ryu.ofproto import ofproto_v1_3
 
@@ -77,12 +80,25 @@ __all__ = [
     "App",
     "EventBase",
     "Runner",
+    "StartError",
     "hub",
+    "is_about_node",
     "ofp_event",
+    "register_service",
+    "running_apps",
     "set_ev_cls",
 ]
 
 STARTUP_SECONDS = 10.0
+OTHERS_CLOSE_SECONDS = 1.0
+"""How long apps of others may take to end; topology discovery, for one, sleeps for up to 5 s."""
+
+LOG = logging.getLogger("controllers")
+
+
+def running_apps() -> dict[str, Any]:
+    """The apps of this process by name."""
+    return dict(app_manager.SERVICE_BRICKS)
 
 
 class StartError(Exception):
@@ -93,26 +109,39 @@ class Runner:
     """Loads and runs apps, which Ryu's `ryu-manager` does and os-ken no longer brings a program for.
 
     apps           module names
+    others         module names of apps that are not ours, imported already
+    arguments      the frameworks' own options, and those that apps of others registered, as words of a command line
     echo_interval  seconds between echo requests to every datapath
     echo_lost      unanswered ones after which a datapath counts as dead
     """
 
-    def __init__(self, apps: Iterable[str], *, host: str, port: int, echo_interval: float, echo_lost: int) -> None:
-        self._apps = [OFP_HANDLER, *apps]
+    def __init__(
+        self,
+        apps: Iterable[str],
+        *,
+        host: str,
+        port: int,
+        echo_interval: float,
+        echo_lost: int,
+        others: Iterable[str] = (),
+        arguments: Sequence[str] = (),
+    ) -> None:
+        self._ours = [OFP_HANDLER, *apps]
+        # An app of others may itself have started one of ours (as a context), which is then not started twice.
+        self._apps = [OFP_HANDLER, *others, *apps]
         self._address = (host, port)
-        cfg.CONF(args=[], project="controllers", default_config_files=[])
+        cfg.CONF(args=list(arguments), project="controllers", prog="controllers.run --", default_config_files=[])
         for name, value in {
             "ofp_listen_host": host,
             "ofp_tcp_listen_port": port,
-            "echo_interval": echo_interval,
-            "echo_lost": echo_lost,
+            "echo_request_interval": echo_interval,
+            "maximum_unreplied_echo_requests": echo_lost,
         }.items():
-            option = {"echo_interval": "echo_request_interval", "echo_lost": "maximum_unreplied_echo_requests"}
-            cfg.CONF.set_override(option.get(name, name), value)
+            cfg.CONF.set_override(name, value)
         self._manager: Any = None
 
     def start(self) -> dict[str, Any]:
-        """Returns the app instances by class name once the OpenFlow port is open; raises StartError."""
+        """Returns the app instances by name once the OpenFlow port is open; raises StartError."""
         self._check_port()
         self._manager = app_manager.AppManager.get_instance()
         self._manager.load_apps(self._apps)
@@ -145,13 +174,34 @@ class Runner:
                 hub.sleep(0.02)
 
     def close(self, limit: float) -> bool:
-        """Close all apps; False when that took more than `limit` seconds and was given up."""
+        """Close all apps; False when ours took more than `limit` seconds and were given up."""
         if self._manager is None:
             return True
-        closing = hub.spawn(self._manager.close)
-        deadline = time.monotonic() + limit
-        while not getattr(closing, "dead", False):
-            if time.monotonic() > deadline:
-                return False
-            hub.sleep(0.02)
-        return True
+        apps = dict(self._manager.applications)
+        closing = {name: hub.spawn(self._manager.uninstantiate, name) for name in apps}
+        ours = {name for name, app in apps.items() if type(app).__module__ in self._ours}
+        well = _await_ends([closing[name] for name in ours], limit)
+        if not _await_ends([closing[name] for name in closing.keys() - ours], OTHERS_CLOSE_SECONDS):
+            LOG.info(
+                "apps that are not ours have not ended within %g s; they end with the process", OTHERS_CLOSE_SECONDS
+            )
+        return well
+
+
+def _await_ends(threads: Iterable[Any], limit: float) -> bool:
+    deadline = time.monotonic() + limit
+    while not all(getattr(thread, "dead", False) for thread in threads):
+        if time.monotonic() > deadline:
+            return False
+        hub.sleep(0.02)
+    return True
+
+
+def is_about_node(event: Any) -> bool:
+    """Whether an OpenFlow event comes from a Serval node, as far as its datapath is known yet."""
+    message = getattr(event, "msg", None)
+    datapath_id = getattr(getattr(event if message is None else message, "datapath", None), "id", None)
+    if datapath_id is None:
+        # Of the features reply the datapath itself learns only after the apps have been told.
+        datapath_id = getattr(message, "datapath_id", None)
+    return datapath_id is not None and is_serval_datapath(datapath_id)

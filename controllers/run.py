@@ -1,5 +1,8 @@
 """Runs the controllers: `python -m controllers.run`. Prints one line when ready; ends in order on Ctrl-C or SIGTERM.
 
+With --app, Ryu apps of others run beside the service controller, on the same OpenFlow port; the switches are theirs
+then (docs/ryu-apps.md). Words after `--` are options of the framework and of those apps, as ryu-manager takes them.
+
 Exit status: 0 ended as asked, 1 could not start or did not end in time, 2 wrong arguments.
 """
 
@@ -10,8 +13,9 @@ import logging
 import os
 import signal
 import sys
+from typing import Any
 
-from controllers import framework
+from controllers import framework, others
 from controllers.hand import HandError, HandServer
 from controllers.policies import PolicyError
 from controllers.relearn import GRACE_SECONDS
@@ -22,16 +26,29 @@ APPS = {"fabric": "controllers.switch_fabric", "service": "controllers.service_c
 SOCKET = "/run/testbed/controller.sock"
 READY = "controller ready"
 CLOSE_SECONDS = 3.0
+EXPECTED = (framework.StartError, HandError, PolicyError, ServiceNameError)
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m controllers.run", description="Switch fabric and service controller."
+        prog="python -m controllers.run",
+        description="Switch fabric and service controller, or the service controller beside Ryu apps of others.",
+        epilog="Words after -- are options of those apps and of the framework, as ryu-manager takes them: "
+        "-- --observe-links",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
     parser.add_argument("--port", type=int, default=6653, help="OpenFlow port (%(default)s)")
     parser.add_argument("--socket", default=SOCKET, help="hand-control socket (%(default)s)")
-    parser.add_argument("--apps", default=",".join(APPS), help="which apps, with commas (%(default)s)")
+    parser.add_argument(
+        "--apps",
+        help=f"which of our apps, with commas ({','.join(APPS)}; with --app: service alone, the switches are its)",
+    )
+    parser.add_argument(
+        "--app", action="append", default=[], metavar="MODULE", help="a Ryu app: module name or *.py file; repeatable"
+    )
+    parser.add_argument(
+        "--show-nodes", action="store_true", help="let those apps see the Serval nodes, as datapaths without ports"
+    )
     parser.add_argument(
         "--provider",
         action="append",
@@ -54,11 +71,19 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         "--echo-lost", type=int, default=5, metavar="N", help="unanswered keep-alives that mean death (%(default)s)"
     )
     parser.add_argument("--log", metavar="FILE", help="log there and not to standard error")
-    options = parser.parse_args(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    at = words.index("--") if "--" in words else len(words)
+    options = parser.parse_args(words[:at])
+    options.framework_arguments = words[at + 1 :]
+    if options.apps is None:
+        options.apps = "service" if options.app else ",".join(APPS)
     options.apps = [name for name in options.apps.split(",") if name]
     unknown = [name for name in options.apps if name not in APPS]
     if unknown or not options.apps:
         parser.error(f"--apps: choose from {', '.join(APPS)}")
+    ours = [name for name in options.app if name in APPS.values()]
+    if ours:
+        parser.error(f"--app {ours[0]}: this is one of ours, choose it with --apps")
     options.provider = dict(_provider(parser, text) for text in options.provider)
     return options
 
@@ -76,23 +101,27 @@ def serve(options: argparse.Namespace) -> int:
     ServiceController.providers = options.provider
     ServiceController.policy_file = options.policies
     ServiceController.grace = options.grace
+    ServiceController.show_nodes = options.show_nodes
+    found = others.load(options.app)
+    others.check_owners(found, fabric="fabric" in options.apps)
     runner = framework.Runner(
         [APPS[name] for name in options.apps],
         host=options.host,
         port=options.port,
         echo_interval=options.echo_interval,
         echo_lost=options.echo_lost,
+        others=list(found),
+        arguments=options.framework_arguments,
     )
     stopping: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda received, _: stopping.append(received))
-    apps = runner.start()
+    apps = _start(runner, found)
     hand = HandServer(options.socket, [app for app in apps.values() if hasattr(app, "hand_operations")])
     hand.start()
-    print(
-        f"{READY}: {framework.VERSION}, OpenFlow on {options.host}:{options.port}, control on {options.socket}",
-        flush=True,
-    )
+    beside = f", beside {', '.join(cls.__name__ for cls in found.values())}" if found else ""
+    where = f"OpenFlow on {options.host}:{options.port}, control on {options.socket}"
+    print(f"{READY}: {framework.VERSION}, {where}{beside}", flush=True)
     while not stopping:
         # A signal handler may not wake a green thread by itself, in neither framework.
         framework.hub.sleep(0.1)
@@ -101,6 +130,21 @@ def serve(options: argparse.Namespace) -> int:
         print(f"controller: not closed within {CLOSE_SECONDS:g} s, given up", file=sys.stderr)
         return 1
     return 0
+
+
+def _start(runner: framework.Runner, found: dict[str, type]) -> dict[str, Any]:
+    """The apps by name; an error of an app of others becomes one line too."""
+    try:
+        return runner.start()
+    except EXPECTED:
+        raise
+    except Exception as error:
+        if not found:
+            raise
+        logging.getLogger("controllers").exception("starting %s", ", ".join(found))
+        raise framework.StartError(
+            f"one of {', '.join(found)} does not start: {type(error).__name__}: {error}; the log has more"
+        ) from None
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -115,7 +159,7 @@ def main(arguments: list[str] | None = None) -> int:
         logging.getLogger(name).setLevel(logging.WARNING)
     try:
         return serve(options)
-    except (framework.StartError, HandError, PolicyError, ServiceNameError) as error:
+    except EXPECTED as error:
         print(f"controller: {error}", file=sys.stderr)
         return 1
 

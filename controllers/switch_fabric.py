@@ -9,69 +9,50 @@ import time
 from typing import Any
 
 from controllers import fabric, framework
-from controllers.framework import hub, ofp_event, set_ev_cls
+from controllers.datapath_app import DatapathApp
+from controllers.framework import ofp_event, set_ev_cls
 from controllers.hand import EventHandRequest
-from serval_node.control.experimenter import is_serval_datapath
 
 LOG = logging.getLogger("controllers.fabric")
 
-TICK_SECONDS = 0.05
 COOKIE_BITS = 16
 _GROUP_BIT = "01:00:00:00:00:00"
 
 
-class EventTick(framework.EventBase):
-    """Time has passed."""
-
-
-class SwitchFabric(framework.App):
+class SwitchFabric(DatapathApp):
     """All datapaths without the Serval tag, as one switched network."""
 
-    OFP_VERSIONS = [framework.OPENFLOW_13]  # noqa: RUF012 - the framework's own spelling
+    serval_nodes = False
+    log = LOG
+    tick_seconds = 0.05
     hand_operations = frozenset({"status", "switches"})
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fabric = fabric.Fabric()
-        self._datapaths: dict[int, Any] = {}
         # Each connection of a switch has a cookie of its own; the start is random, so that flows of a controller
         # that ran before can be told from ours.
         self._cookies: dict[int, int] = {}
         self._former_links: dict[int, set[int]] = {}
         self._next_cookie = itertools.count(random.SystemRandom().getrandbits(COOKIE_BITS))
 
-    def start(self) -> Any:
-        thread = super().start()
-        hub.spawn(self._tick_loop)
-        return thread
+    def tick_due(self) -> bool:
+        timer = self.fabric.next_timer()
+        return timer is not None and timer <= time.monotonic()
 
-    def _tick_loop(self) -> None:
-        while self.is_active:
-            hub.sleep(TICK_SECONDS)
-            timer = self.fabric.next_timer()
-            if timer is not None and timer <= time.monotonic() and self.events.empty():
-                self.send_event(self.name, EventTick())
-
-    @set_ev_cls(EventTick)
-    def _on_tick(self, event: EventTick) -> None:
+    def tick(self) -> None:
         self._carry_out(self.fabric.handle_timer(time.monotonic()))
 
-    @set_ev_cls(ofp_event.EventOFPStateChange, [framework.MAIN, framework.DEAD])
-    def _on_state_change(self, event: Any) -> None:
-        datapath = event.datapath
-        if datapath.id is None or is_serval_datapath(datapath.id):
-            return
-        if event.state == framework.MAIN:
-            self._datapaths[datapath.id] = datapath
-            self._cookies[datapath.id] = next(self._next_cookie) % (1 << COOKIE_BITS)
-            self._former_links[datapath.id] = set()
-            # The answers come in this order: when the ports are known, the flows are.
-            datapath.send_msg(datapath.ofproto_parser.OFPFlowStatsRequest(datapath, 0, 0))
-            datapath.send_msg(datapath.ofproto_parser.OFPPortDescStatsRequest(datapath, 0))
-        elif self._is_current(datapath):
-            del self._datapaths[datapath.id]
-            LOG.info("switch %016x is gone", datapath.id)
-            self._carry_out(self.fabric.switch_down(datapath.id, time.monotonic()))
+    def joined(self, datapath: Any, *, again: bool) -> None:
+        self._cookies[datapath.id] = next(self._next_cookie) % (1 << COOKIE_BITS)
+        self._former_links[datapath.id] = set()
+        # The answers come in this order: when the ports are known, the flows are.
+        datapath.send_msg(datapath.ofproto_parser.OFPFlowStatsRequest(datapath, 0, 0))
+        datapath.send_msg(datapath.ofproto_parser.OFPPortDescStatsRequest(datapath, 0))
+
+    def left(self, datapath_id: int) -> None:
+        LOG.info("switch %016x is gone", datapath_id)
+        self._carry_out(self.fabric.switch_down(datapath_id, time.monotonic()))
 
     @set_ev_cls(ofp_event.EventOFPFlowStatsReply, framework.MAIN)
     def _on_flows(self, event: Any) -> None:
@@ -122,12 +103,6 @@ class SwitchFabric(framework.App):
         if self._is_current(datapath):
             self._carry_out(self.fabric.barrier(datapath.id, message.xid, time.monotonic()))
 
-    @set_ev_cls(ofp_event.EventOFPErrorMsg, framework.MAIN)
-    def _on_error(self, event: Any) -> None:
-        message = event.msg
-        if message.datapath.id in self._datapaths:
-            LOG.warning("switch %016x answers with error %d/%d", message.datapath.id, message.type, message.code)
-
     @set_ev_cls(EventHandRequest)
     def _on_hand_request(self, event: EventHandRequest) -> None:
         if event.request["op"] == "status":
@@ -143,10 +118,6 @@ class SwitchFabric(framework.App):
             for switch in self.fabric.switches
         ]
         event.answer({"ok": True, "switches": switches})
-
-    def _is_current(self, datapath: Any) -> bool:
-        """Whether this is the connection in use, and not one that its switch has given up."""
-        return self._datapaths.get(datapath.id) is datapath
 
     def _carry_out(self, commands: list[fabric.Command]) -> None:
         for command in commands:
