@@ -36,7 +36,7 @@ from scapy.packet import NoPayload, Packet, Raw, bind_layers
 from ..wire import transport
 from ..wire.checksum import internet_checksum
 from ..wire.ipv4 import PROTOCOL_SERVAL, PROTOCOL_TCP, PROTOCOL_UDP, address
-from ..wire.sal_header import BARE_LENGTH, MARK, NONCE_LENGTH, ControlFlag
+from ..wire.sal_header import BARE_LENGTH, MARK, NONCE_LENGTH
 from .checks import BAD, OK, StatusField, header_of, segment_of
 
 TYPES = {0: "PAD", 1: "CONTROL", 2: "SERVICE", 3: "ADDRESS", 4: "SOURCE"}
@@ -193,12 +193,12 @@ class SAL(Packet):
             return f"checksum bad ({', '.join(bad)})"
         return "checksum ok" if OK in states.values() else "checksum not known"
 
-    def control_flags(self) -> ControlFlag:
+    def control_flags(self) -> int:
         """The flags of the CONTROL extension; none of them without one."""
         for extension in self.extensions:
             if isinstance(extension, SALControl):
-                return ControlFlag(int(extension.flags) & 0xFC)
-        return ControlFlag(0)
+                return int(extension.flags) & 0xFC
+        return 0
 
 
 bind_layers(IP, SAL, proto=PROTOCOL_SERVAL)

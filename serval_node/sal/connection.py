@@ -22,7 +22,7 @@ MAX_RETRANSMITS = 15
 class Pending:
     """A control packet that is sent again until it is acknowledged."""
 
-    flags: ControlFlag
+    flags: int
     verno: int
     tries: int
     due: float
@@ -52,14 +52,14 @@ class ControlState:
         self.rcv_nxt = serial_add(control.verno, 1)
         self.peer_nonce = control.nonce
 
-    def make(self, flags: ControlFlag, verno: int | None = None, mark: int = 0) -> Control:
+    def make(self, flags: int, verno: int | None = None, mark: int = 0) -> Control:
         """A CONTROL extension of this flow; a SYN carries the first number, others the next."""
         if verno is None:
             verno = self.initial if flags & ControlFlag.SYN else self.snd_nxt
         ackno = 0 if flags == ControlFlag.SYN else self.rcv_nxt
         return Control(flags, verno, ackno, self.local_nonce, mark)
 
-    def begin(self, flags: ControlFlag, now: float) -> Control:
+    def begin(self, flags: int, now: float) -> Control:
         """Start a reliable control packet that takes a number (a FIN). One at a time: an unacknowledged earlier one
         gives its flags to this one.
         """
@@ -83,7 +83,7 @@ class ControlState:
         base = INITIAL_TIMEOUT if self.rtt is None else max(2 * self.rtt, 0.02)
         return min(base * (1 << min(tries, 16)), MAX_TIMEOUT)
 
-    def acknowledge(self, ackno: int) -> ControlFlag | None:
+    def acknowledge(self, ackno: int) -> int | None:
         """Take an acknowledgement; the flags of the pending packet if it was that one's, else None.
 
         A number outside of what was sent acknowledges nothing.

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from enum import IntFlag
 
 from .checksum import Buffer
 from .errors import DropReason, WireError
@@ -74,8 +73,11 @@ _VERSIONS = struct.Struct("!II")
 _PREFIX = struct.Struct("!BBH")
 
 
-class ControlFlag(IntFlag):
-    """Flags of the CONTROL extension; they may be combined (RSYN|ACK|FIN has been seen)."""
+class ControlFlag:
+    """Flags of the CONTROL extension; they may be combined (RSYN|ACK|FIN has been seen).
+
+    Plain numbers: one `&` of an enum.IntFlag costs as much as reading a whole header (docs/performance.md).
+    """
 
     SYN = 0x80
     RSYN = 0x40
@@ -85,10 +87,6 @@ class ControlFlag(IntFlag):
     FIN = 0x04
 
 
-# IntFlag's constructor costs more than the rest of a CONTROL; every value there is, made once.
-_FLAGS = tuple(ControlFlag(value & _FLAG_BITS) for value in range(256))
-
-
 @dataclass(frozen=True, slots=True)
 class Pad:
     """One byte of nothing."""
@@ -96,9 +94,11 @@ class Pad:
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """Connection control. ``ackno`` is the next verno expected from the peer, ``nonce`` 8 bytes of the sender."""
+    """Connection control. ``flags`` are of ControlFlag, ``ackno`` is the next verno expected from the peer, ``nonce``
+    8 bytes of the sender.
+    """
 
-    flags: ControlFlag
+    flags: int
     verno: int
     ackno: int
     nonce: bytes
@@ -217,7 +217,7 @@ def _decode_extensions(header: bytes, end: int) -> tuple[Extension, ...]:
 def _decode_extension(kind: int, header: bytes, offset: int, size: int) -> Extension:
     if kind == _TYPE_CONTROL and size == _CONTROL_LENGTH:
         _, _, flags, mark, verno, ackno, nonce = _CONTROL.unpack_from(header, offset)
-        return Control(_FLAGS[flags], verno, ackno, nonce, mark)
+        return Control(flags & _FLAG_BITS, verno, ackno, nonce, mark)
     if kind == _TYPE_SERVICE and size == _SERVICE_LENGTH:
         return Service(ServiceID(header[offset + 4 : offset + _SERVICE_LENGTH]))
     if kind == _TYPE_SOURCE and size % 4 == 0 and _MIN_SOURCES <= (size - _SOURCE_FIXED) // 4 <= MAX_SOURCES:

@@ -24,7 +24,7 @@ CAPTURES = sorted(GOLDEN.glob("*.pcap"))
 def as_fields(layer: Packet) -> sal_header.Extension:
     """A dissected extension as the codec's value."""
     if isinstance(layer, SALControl):
-        return sal_header.Control(ControlFlag(int(layer.flags)), layer.verno, layer.ackno, layer.nonce, layer.mark)
+        return sal_header.Control(int(layer.flags), layer.verno, layer.ackno, layer.nonce, layer.mark)
     if isinstance(layer, SALService):
         return sal_header.Service(ServiceID(layer.service_id))
     if isinstance(layer, SALSource):

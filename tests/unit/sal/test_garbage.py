@@ -175,7 +175,7 @@ NUMBERS = st.integers(0, 0xFFFFFFFF)
 NONCES = st.sampled_from([bytes(8), b"12345678"]) | st.binary(min_size=8, max_size=8)
 EXTENSIONS = st.lists(
     st.one_of(
-        st.builds(Control, st.integers(0, 63).map(lambda bits: ControlFlag(bits << 2)), NUMBERS, NUMBERS, NONCES),
+        st.builds(Control, st.integers(0, 63).map(lambda bits: bits << 2), NUMBERS, NUMBERS, NONCES),
         st.just(Service(WEB_ID)),
         st.lists(st.binary(min_size=4, max_size=4), min_size=2, max_size=20).map(lambda found: Source(tuple(found))),
         st.builds(AddressList, NUMBERS, NUMBERS, st.just((bytes(4),))),

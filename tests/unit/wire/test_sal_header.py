@@ -26,7 +26,7 @@ from serval_node.wire.serviceid import ServiceID
 
 U32 = st.integers(0, 0xFFFFFFFF)
 ADDRESSES = st.binary(min_size=4, max_size=4)
-FLAGS = st.integers(0, 63).map(lambda bits: ControlFlag(bits << 2))
+FLAGS = st.integers(0, 63).map(lambda bits: bits << 2)
 CONTROL = st.builds(Control, FLAGS, U32, U32, st.binary(min_size=8, max_size=8), st.integers(0, 255))
 SERVICE = st.builds(Service, st.builds(ServiceID, st.binary(min_size=32, max_size=32)))
 SOURCE = st.builds(Source, st.lists(ADDRESSES, min_size=2, max_size=MAX_SOURCES).map(tuple))
