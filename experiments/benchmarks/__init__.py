@@ -1,0 +1,1 @@
+"""The benchmarks: python -m experiments.benchmarks. docs/benchmarks.md describes them."""

@@ -1,0 +1,23 @@
+"""All benchmarks by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from experiments.benchmarks import connecting, goodput
+from testbed.errors import TestbedError
+from testbed.measure.plan import Benchmark
+
+BENCHMARKS: tuple[Benchmark, ...] = (*goodput.BENCHMARKS, *connecting.BENCHMARKS)
+
+
+def choose(names: Sequence[str]) -> list[Benchmark]:
+    """The benchmarks of these names, all without any; "connect" stands for all that begin so. Raises TestbedError."""
+    chosen: list[Benchmark] = []
+    for name in names:
+        found = [one for one in BENCHMARKS if one.name == name or one.name.startswith(f"{name}-")]
+        if not found:
+            known = ", ".join(one.name for one in BENCHMARKS)
+            raise TestbedError(f"no benchmark {name!r}", f"there are: {known}")
+        chosen += [one for one in found if one not in chosen]
+    return chosen or list(BENCHMARKS)

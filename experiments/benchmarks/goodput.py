@@ -1,0 +1,148 @@
+"""Goodput over one link, shaped and unshaped, and what a gigabit costs.
+
+An upload of `seconds`; goodput is what the receiver read per second from `settle` seconds on. The bound of a shaped
+link is its rate x payload / frame of a full segment, from the real headers of that connection: Ethernet 14, IPv4 20,
+SAL 12 (Serval only), TCP 20 and 12 more with time stamps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from testbed.errors import TestbedError
+from testbed.measure.plan import DIFFERENCE, LOWER, RATIO, Benchmark, Comparison, Figure, Reading, Settings
+
+TCP, PLAIN, SERVAL, BOUNCE = "tcp", "tcp-single", "serval", "bounce"
+"""Kernel TCP with segmentation offload, without (single frames), Serval over raw IP, the calibration."""
+ETHERNET, IPV4, SAL, TCP_HEADER, TIMESTAMPS = 14, 20, 12, 20, 12
+CALIBRATIONS = 6
+LOOSE = 8
+"""Bytes that a full segment may lack of the MTU, for padding of options."""
+
+
+def frame_bytes(mss: int, *, timestamps: bool, serval: bool) -> int:
+    """A full segment's frame as a link's rate counts it, without preamble and checksum."""
+    return ETHERNET + IPV4 + (SAL if serval else 0) + TCP_HEADER + (TIMESTAMPS if timestamps else 0) + mss
+
+
+def goodput(marks: list[list[float]], begun: float, ended: float, settle: float) -> float:
+    """Bit/s that the receiver read between `begun` + `settle` and `ended`; raises TestbedError without two marks."""
+    counted = [mark for mark in marks if begun + settle <= mark[0] <= ended]
+    if len(counted) < 2:
+        raise TestbedError(f"only {len(marks)} marks in an upload of {ended - begun:.1f} s")
+    (first, low), (last, high) = counted[0], counted[-1]
+    return (high - low) * 8 / (last - first)
+
+
+class Upload:
+    """The bed: two hosts on a link."""
+
+    def __init__(self, lan: Any, parameters: Mapping[str, Any]) -> None:
+        from experiments.benchmarks import lan as place
+
+        self._lan, self._parameters = lan, parameters
+        address = lan.server.addresses()[0]
+        self._targets = {
+            TCP: [address, place.SINK_PORT],
+            PLAIN: [address, place.SINK_PORT],
+            SERVAL: lan.virtual(place.BULK, place.SINK_PORT),
+            BOUNCE: [place.SERVER_BOUNCE, place.SINK_PORT],
+        }
+        self._congestion = place.CONGESTION_CONTROL
+
+    def facts(self) -> Mapping[str, Any]:
+        return self._lan.facts()
+
+    def measure(self, variant: str) -> Reading:
+        if variant == PLAIN:
+            self._lan.offloads(False)
+        try:
+            told = self._lan.order("upload", target=self._targets[variant], seconds=self._parameters["seconds"])
+        finally:
+            if variant == PLAIN:
+                self._lan.offloads(True)
+        if told["congestion"] != self._congestion:
+            raise TestbedError(f"{variant} ran with congestion control {told['congestion']}, not {self._congestion}")
+        marks = told.pop("marks")
+        rate = goodput(marks, told["begun"], told["ended"], self._parameters["settle"])
+        metrics = {"goodput": rate, "bits": marks[-1][1] * 8.0, "rtt": told["rtt"], "retransmits": told["retransmits"]}
+        if self._parameters["rate"] is not None and variant != BOUNCE:
+            frame = frame_bytes(told["mss"], timestamps=told["timestamps"], serval=variant == SERVAL)
+            expected = self._parameters["mtu"] + ETHERNET
+            if not expected - LOOSE <= frame <= expected:
+                raise TestbedError(f"a full frame of {variant} has {frame} bytes and should have {expected}")
+            metrics["share"] = rate / (self._parameters["rate"] * 1e6 * told["mss"] / frame)
+        facts = {name: told[name] for name in ("mss", "timestamps", "congestion")}
+        return Reading(metrics, {"received": [mark[1] for mark in marks]}, facts)
+
+
+@contextmanager
+def bed(parameters: Mapping[str, Any], settings: Settings) -> Iterator[Upload]:
+    # Mininet is needed only here: the list of benchmarks loads without it.
+    from experiments.benchmarks.lan import lan
+
+    shape = {} if parameters["rate"] is None else {"bw": parameters["rate"]}
+    with lan(settings.logs, mtu=parameters["mtu"], **shape) as network:
+        upload = Upload(network, parameters)
+        for variant in (TCP, SERVAL):  # once unmeasured: ARP, first use of code
+            network.order("upload", target=upload._targets[variant], seconds=0.2)
+        yield upload
+
+
+def _shaped() -> Benchmark:
+    bound = "of the bound"
+    figures = (
+        Figure(f"kernel TCP, {bound}", "share", TCP),
+        Figure(f"kernel TCP without segmentation offload, {bound}", "share", PLAIN, noise=TCP),
+        Figure(f"Serval, {bound}", "share", SERVAL, aim=0.99, noise=TCP),
+        Figure("Serval / kernel TCP", "goodput", SERVAL, TCP, RATIO, calibration=BOUNCE),
+        Figure("Serval / kernel TCP without offload", "goodput", SERVAL, PLAIN, RATIO, noise=TCP),
+        *_costs(),
+    )
+    return Benchmark(
+        name="goodput",
+        title="Goodput on a link of 1 Gbit/s (HTB), as share of rate x payload / frame",
+        comparisons=(
+            Comparison(SERVAL, TCP),
+            Comparison(SERVAL, PLAIN),
+            Comparison(TCP, TCP),
+            Comparison(BOUNCE, TCP, most=CALIBRATIONS),
+        ),
+        figures=figures,
+        bed=bed,
+        parameters={"rate": 1000.0, "mtu": 1500, "seconds": 1.6, "settle": 0.4},
+        quick={"seconds": 0.5, "settle": 0.2, "run_seconds": 0.6},
+        run_seconds=1.8,
+    )
+
+
+def _unshaped(mtu: int, aim: float) -> Benchmark:
+    figures = (
+        Figure("kernel TCP", "goodput", TCP, unit="Gbit/s", scale=1e-9),
+        Figure("Serval", "goodput", SERVAL, unit="Gbit/s", scale=1e-9, aim=aim, noise=TCP, calibration=BOUNCE),
+        Figure("Serval / kernel TCP", "goodput", SERVAL, TCP, RATIO),
+        *_costs(),
+    )
+    return Benchmark(
+        name=f"unshaped-{mtu}",
+        title=f"Goodput over a veth pair without a rate, MTU {mtu}",
+        comparisons=(Comparison(SERVAL, TCP), Comparison(TCP, TCP), Comparison(BOUNCE, TCP, most=CALIBRATIONS)),
+        figures=figures,
+        bed=bed,
+        parameters={"rate": None, "mtu": mtu, "seconds": 1.2, "settle": 0.3},
+        quick={"seconds": 0.5, "settle": 0.2, "run_seconds": 0.6},
+        run_seconds=1.4,
+    )
+
+
+def _costs() -> tuple[Figure, ...]:
+    return (
+        Figure("CPU of kernel TCP", "cpu_per_gigabit", TCP, unit="s/Gbit", better=LOWER),
+        Figure("CPU of Serval", "cpu_per_gigabit", SERVAL, unit="s/Gbit", better=LOWER, noise=TCP, calibration=BOUNCE),
+        Figure("CPU that Serval adds", "cpu_per_gigabit", SERVAL, TCP, DIFFERENCE, unit="s/Gbit", better=LOWER),
+    )
+
+
+BENCHMARKS = (_shaped(), _unshaped(1500, 3.5), _unshaped(9000, 5.5))

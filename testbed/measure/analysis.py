@@ -1,0 +1,153 @@
+"""From a result file to figures: medians, intervals, noise widths, verdicts. Pure; the file is all it needs."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from testbed.measure.plan import DIFFERENCE, HIGHER, RATIO, VALUE
+from testbed.measure.statistics import CLAIM, Interval, interval, noise_width, verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One figure, in its own unit. `noise` too; `multiple` of the calibration. `count` is the number of values."""
+
+    benchmark: str
+    label: str
+    unit: str
+    values: tuple[float, ...]
+    median: float | None
+    interval: Interval | None
+    noise: float | None
+    better: str
+    aim: float | None
+    verdict: str
+    multiple: float | None
+    doubtful: str | None
+    equal_pairs: int
+
+    @property
+    def count(self) -> int:
+        return len(self.values)
+
+    @property
+    def strength(self) -> str:
+        """ "claim" where the documentation may state it, else "indicative"."""
+        return "claim" if min(self.count, self.equal_pairs) >= CLAIM and self.doubtful is None else "indicative"
+
+
+def outcomes(document: Mapping[str, Any]) -> list[Outcome]:
+    """All figures of a document, in its order."""
+    return [outcome for entry in document["benchmarks"] for outcome in of_benchmark(entry)]
+
+
+def of_benchmark(entry: Mapping[str, Any]) -> Iterator[Outcome]:
+    doubt = doubtful(entry)
+    for figure in entry["figures"]:
+        scale = figure["scale"] if figure["how"] != RATIO else 1.0
+        values = tuple(value * scale for value in figure_values(entry, figure))
+        found = interval(values)
+        noise = _noise(entry, figure)
+        yield Outcome(
+            benchmark=entry["name"],
+            label=figure["label"],
+            unit=figure["unit"],
+            values=values,
+            median=statistics.median(values) if values else None,
+            interval=found,
+            noise=noise,
+            better=figure["better"],
+            aim=figure["aim"],
+            verdict=verdict(found, noise, figure["aim"], higher_is_better=figure["better"] == HIGHER),
+            multiple=_multiple(entry, figure, values, scale),
+            doubtful=doubt,
+            equal_pairs=len(_equal(entry, figure)),
+        )
+
+
+def doubtful(entry: Mapping[str, Any]) -> str | None:
+    """Why the figures of a benchmark are doubtful, None when they are not."""
+    void = [pair for pair in entry["pairs"] if pair["void"] is not None]
+    used = sum(1 for pair in void if pair["used"])
+    good = len(entry["pairs"]) - len(void)
+    if used:
+        return f"{used} of {good + used} pairs were measured on a busy machine"
+    if len(void) > good:
+        return f"{len(void)} pairs were void for {good} good ones"
+    return None
+
+
+def void_count(entry: Mapping[str, Any]) -> int:
+    return sum(1 for pair in entry["pairs"] if pair["void"] is not None)
+
+
+def figure_values(entry: Mapping[str, Any], figure: Mapping[str, Any]) -> list[float]:
+    """The values of a figure, unscaled: one for each used pair, for VALUE one for each run of the subject in them."""
+    metric, subject, reference = figure["metric"], figure["subject"], figure["reference"]
+    if figure["how"] == VALUE:
+        return variant_values(entry, subject, metric)
+    return _compared(figure["how"], pair_values(entry, subject, reference, metric))
+
+
+def variant_values(entry: Mapping[str, Any], variant: str, metric: str) -> list[float]:
+    """What every run of a variant in a used pair gave."""
+    return [
+        pair[role]["metrics"][metric]
+        for pair in entry["pairs"]
+        if pair["used"]
+        for role in ("subject", "reference")
+        if entry["comparisons"][pair["comparison"]][role] == variant and metric in pair[role]["metrics"]
+    ]
+
+
+def pair_values(entry: Mapping[str, Any], subject: str, reference: str, metric: str) -> list[tuple[float, float]]:
+    """(subject's, reference's) of each used pair."""
+    wanted = [
+        index
+        for index, comparison in enumerate(entry["comparisons"])
+        if (comparison["subject"], comparison["reference"]) == (subject, reference)
+    ]
+    return [
+        (pair["subject"]["metrics"][metric], pair["reference"]["metrics"][metric])
+        for pair in entry["pairs"]
+        if pair["used"] and pair["comparison"] in wanted and metric in pair["subject"]["metrics"]
+    ]
+
+
+def _compared(how: str, pairs: list[tuple[float, float]]) -> list[float]:
+    if how == DIFFERENCE:
+        return [subject - reference for subject, reference in pairs]
+    # Too little CPU time to be counted in clock ticks gives no ratio.
+    return [subject / reference for subject, reference in pairs if reference]
+
+
+def _equal(entry: Mapping[str, Any], figure: Mapping[str, Any]) -> list[tuple[float, float]]:
+    variant = figure["noise"] or figure["reference"] or figure["subject"]
+    return pair_values(entry, variant, variant, figure["metric"])
+
+
+def _noise(entry: Mapping[str, Any], figure: Mapping[str, Any]) -> float | None:
+    """Of a DIFFERENCE in its unit; of a RATIO as a ratio; of a VALUE as that share of its aim or its median."""
+    equal = _equal(entry, figure)
+    if figure["how"] == DIFFERENCE:
+        width = noise_width(_compared(DIFFERENCE, equal))
+        return None if width is None else width * figure["scale"]
+    width = noise_width(_compared(RATIO, equal))
+    if width is None or figure["how"] == RATIO:
+        return width
+    values = figure_values(entry, figure)
+    size = figure["aim"] if figure["aim"] is not None else statistics.median(values) * figure["scale"] if values else 0
+    return width * abs(size)
+
+
+def _multiple(
+    entry: Mapping[str, Any], figure: Mapping[str, Any], values: tuple[float, ...], scale: float
+) -> float | None:
+    if figure["calibration"] is None or not values:
+        return None
+    calibration = [value * scale for value in figure_values(entry, {**figure, "subject": figure["calibration"]})]
+    against = statistics.median(calibration) if calibration else 0.0
+    return statistics.median(values) / against if against else None

@@ -1,0 +1,80 @@
+"""Medians with an exact interval, and what may be said about an aim.
+
+The interval is distribution-free: its ends are two of the sorted values themselves (H. A. David, H. N. Nagaraja,
+"Order Statistics", 3rd edition, 2003, section 7.1). The k-th smallest and the k-th largest of n values enclose the
+median of what they were drawn from with probability 1 - 2 P(B < k), B binomial with n trials and probability 1/2.
+With five values even the smallest and the largest reach 93.75 % only: an interval of 95 % exists from six on.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+CONFIDENCE = 0.95
+ENOUGH = 6
+"""From this many values on a 95 % interval exists."""
+CLAIM = 20
+"""From this many pairs on the documentation may state a figure."""
+
+MET, MISSED, TOO_FEW, NO_AIM = "met", "missed", "too few", "no aim"
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A median and its interval. `coverage` is the exact probability, at least the one asked for."""
+
+    median: float
+    low: float
+    high: float
+    coverage: float
+
+    @property
+    def half_width(self) -> float:
+        return (self.high - self.low) / 2
+
+
+def rank(count: int, confidence: float = CONFIDENCE) -> int | None:
+    """The largest k for which the k-th smallest and k-th largest of `count` values enclose the median with at least
+    this probability; None when there is no such k.
+    """
+    found, outside = None, 0.0
+    for k in range(1, count // 2 + 1):
+        outside += math.comb(count, k - 1) / 2**count
+        if 1 - 2 * outside < confidence:
+            break
+        found = k
+    return found
+
+
+def interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval | None:
+    """The median of `values` with its exact interval; None when there are too few values for one."""
+    k = rank(len(values), confidence)
+    if k is None:
+        return None
+    ordered = sorted(values)
+    outside = sum(math.comb(len(values), i) for i in range(k)) / 2 ** len(values)
+    return Interval(statistics.median(ordered), ordered[k - 1], ordered[-k], 1 - 2 * outside)
+
+
+def noise_width(equal: Sequence[float]) -> float | None:
+    """How far this procedure may be off where there is nothing to find: half the width of the interval of pairs of
+    the same with the same. None when there are too few.
+    """
+    found = interval(equal)
+    return None if found is None else found.half_width
+
+
+def verdict(found: Interval | None, noise: float | None, aim: float | None, *, higher_is_better: bool) -> str:
+    """Whether an aim is met: the interval's worse end lies within the noise width of it.
+
+    `noise` has the unit of the aim. Without an aim NO_AIM; TOO_FEW without an interval or without a noise width.
+    """
+    if aim is None:
+        return NO_AIM if found is not None else TOO_FEW
+    if found is None or noise is None:
+        return TOO_FEW
+    good = found.low >= aim - noise if higher_is_better else found.high <= aim + noise
+    return MET if good else MISSED
