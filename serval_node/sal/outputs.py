@@ -1,4 +1,7 @@
-"""What the stack wants done. The daemon and the data path carry it out, in this order."""
+"""What the stack wants done. The daemon and the data path carry it out, in this order.
+
+Values, like decoded headers: see serval_node.wire.ipv4.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from serval_node.sal.flow_table import ForwardingState
 from serval_node.wire.ipv4 import Address
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Send:
     """A packet for the network: ``data`` is the SAL header and what follows. A service router's ``source`` is the
     client's address, not its own.
@@ -20,21 +23,21 @@ class Send:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Deliver:
     """A whole IPv4 packet for the kernel, through sal0."""
 
     packet: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class InstallPath:
     """From now on the data path moves this flow's packets by itself."""
 
     state: ForwardingState
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RemovePath:
     """From now on this flow's packets come to the stack again."""
 

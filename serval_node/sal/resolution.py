@@ -31,7 +31,7 @@ _STICKY_LIMIT = 65536
 _STICKY_SECONDS = 180.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Verdict:
     """The entry that a serviceID met, and the target chosen from it."""
 

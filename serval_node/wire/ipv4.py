@@ -1,4 +1,8 @@
-"""IPv4 headers and the ICMP errors a node gives to its own programs. Addresses are 4 ``bytes`` everywhere inside."""
+"""IPv4 headers and the ICMP errors a node gives to its own programs. Addresses are 4 ``bytes`` everywhere inside.
+
+Decoded headers, here and in the other modules of this room, are values: nobody changes one. They are not ``frozen``
+because one is made for every packet, and that would triple its cost (docs/performance.md).
+"""
 
 from __future__ import annotations
 
@@ -25,7 +29,6 @@ ICMP_PROTOCOL_UNREACHABLE = 2
 ICMP_PORT_UNREACHABLE = 3
 
 _HEADER = struct.Struct("!BBHHHBBH4s4s")
-_CHECKSUM_OFFSET = 10
 _DONT_FRAGMENT = 0x4000
 _MORE_FRAGMENTS = 0x2000
 _OFFSET_MASK = 0x1FFF
@@ -46,7 +49,7 @@ def address_text(value: Address) -> str:
     return socket.inet_ntop(socket.AF_INET, value)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Ipv4Header:
     """The fields of a received IPv4 header; lengths in bytes."""
 
@@ -114,9 +117,10 @@ def build_ipv4(
     if total > 0xFFFF:
         raise ValueError(f"an IPv4 packet of {total} bytes does not exist")
     fragment = _DONT_FRAGMENT if df else 0
-    header = bytearray(_HEADER.pack(0x45, tos, total, identification, fragment, ttl, protocol, 0, source, destination))
-    header[_CHECKSUM_OFFSET : _CHECKSUM_OFFSET + 2] = internet_checksum(header).to_bytes(2, "big")
-    return bytes(header) + bytes(payload)
+    words = (0x45 << 8 | tos) + total + identification + fragment + (ttl << 8 | protocol)
+    checksum = -(words + int.from_bytes(source, "big") + int.from_bytes(destination, "big")) % 65535
+    header = _HEADER.pack(0x45, tos, total, identification, fragment, ttl, protocol, checksum, source, destination)
+    return header + payload
 
 
 def icmp_unreachable(original_packet: Buffer, code: int, source: Address | None = None) -> bytes:

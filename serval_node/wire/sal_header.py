@@ -87,12 +87,12 @@ class ControlFlag:
     FIN = 0x04
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Pad:
     """One byte of nothing."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Control:
     """Connection control. ``flags`` are of ControlFlag, ``ackno`` is the next verno expected from the peer, ``nonce``
     8 bytes of the sender.
@@ -105,14 +105,14 @@ class Control:
     mark: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Service:
     """A serviceID: the destination's; in an unconnected datagram a second one is the source's."""
 
     service_id: ServiceID
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class AddressList:
     """The addresses at which a host can be reached, under a version number of their own (never sent originally)."""
 
@@ -121,7 +121,7 @@ class AddressList:
     addresses: tuple[Address, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Source:
     """2 to 20 addresses: the client's, each service router's in order; in a SYN-ACK the server's at the end."""
 
@@ -131,7 +131,7 @@ class Source:
 Extension = Pad | Control | Service | AddressList | Source
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SalPacket:
     """A SAL header with its extensions, and the transport segment behind it (TCP or UDP header first, or empty)."""
 

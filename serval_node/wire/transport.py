@@ -47,7 +47,7 @@ _MINIMUM = {PROTOCOL_TCP: TCP_HEADER_LENGTH, PROTOCOL_UDP: UDP_HEADER_LENGTH}
 _UDP_LENGTH_OFFSET = 4
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TcpHeader:
     """A decoded TCP header; ``header_length`` and ``options`` include padding, in bytes."""
 
@@ -65,12 +65,8 @@ class TcpHeader:
     @classmethod
     def decode(cls, segment: Buffer) -> TcpHeader:
         """Read the header at the start of ``segment``. Raises :class:`WireError` when it is cut or senseless."""
-        if len(segment) < TCP_HEADER_LENGTH:
-            raise WireError(DropReason.TRUNCATED, f"{len(segment)} bytes hold no TCP header")
-        sport, dport, seq, ack, offset, flags, window, checksum, urgent = _TCP.unpack_from(segment)
-        length = (offset >> 4) * 4
-        if not TCP_HEADER_LENGTH <= length <= len(segment):
-            raise WireError(DropReason.BAD_TRANSPORT_HEADER, f"TCP header of {length} bytes in {len(segment)}")
+        length = _header_length(segment)
+        sport, dport, seq, ack, _, flags, window, checksum, urgent = _TCP.unpack_from(segment)
         options = bytes(segment[TCP_HEADER_LENGTH:length])
         return cls(sport, dport, seq, ack, flags, window, length, checksum, urgent, options)
 
@@ -87,7 +83,7 @@ class TcpHeader:
         return count + bool(self.flags & SYN) + bool(self.flags & FIN)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class UdpHeader:
     """A decoded UDP header; ``length`` includes its own 8 bytes."""
 
@@ -163,7 +159,7 @@ def verify(segment: Buffer, protocol: int, source: Address, destination: Address
     _check_length(segment, protocol)
     if protocol == PROTOCOL_UDP and segment[6] == 0 and segment[7] == 0:
         return True
-    return _sum(segment, protocol, source, destination) == 0
+    return (_sum(segment) + pseudo_sum(source, destination, protocol, len(segment))) % 65535 == 0
 
 
 def set_flags(segment: Buffer, flags: int) -> bytes:
@@ -179,9 +175,9 @@ def strip_timestamps(segment: Buffer) -> bytes:
     Used on the SYN: twelve bytes less in every later segment. The length stays; the checksum is left to
     :func:`to_wire`. Raises :class:`WireError` when the header is cut.
     """
-    header = TcpHeader.decode(segment)
+    end = _header_length(segment)
     changed = bytearray(segment)
-    offset, end = TCP_HEADER_LENGTH, header.header_length
+    offset = TCP_HEADER_LENGTH
     while offset < end and changed[offset] != OPTION_END:
         if changed[offset] == OPTION_NOP:
             offset += 1
@@ -249,6 +245,16 @@ def build_udp(source_port: int, destination_port: int, data: bytes = b"") -> byt
     return _UDP.pack(source_port, destination_port, UDP_HEADER_LENGTH + len(data), 0) + data
 
 
+def _header_length(segment: Buffer) -> int:
+    """Of a TCP segment, in bytes, options included. Raises :class:`WireError` when the header is cut or senseless."""
+    if len(segment) < TCP_HEADER_LENGTH:
+        raise WireError(DropReason.TRUNCATED, f"{len(segment)} bytes hold no TCP header")
+    length = (segment[_LENGTH_OFFSET] >> 4) * 4
+    if not TCP_HEADER_LENGTH <= length <= len(segment):
+        raise WireError(DropReason.BAD_TRANSPORT_HEADER, f"TCP header of {length} bytes in {len(segment)}")
+    return length
+
+
 def _check_length(segment: Buffer, protocol: int) -> None:
     minimum = _MINIMUM.get(protocol)
     if minimum is None:
@@ -257,11 +263,10 @@ def _check_length(segment: Buffer, protocol: int) -> None:
         raise WireError(DropReason.TRUNCATED, f"{len(segment)} bytes hold no header of protocol {protocol}")
 
 
-def _sum(segment: Buffer, protocol: int, source: Address, destination: Address) -> int:
+def _sum(segment: Buffer) -> int:
+    """A number that is the sum of the segment's words modulo 65535; not reduced."""
     total = int.from_bytes(segment, "big")
-    if len(segment) & 1:
-        total <<= 8
-    return (total + pseudo_sum(source, destination, protocol, len(segment))) % 65535
+    return total << 8 if len(segment) & 1 else total
 
 
 def _rewritten(
@@ -276,7 +281,7 @@ def _rewritten(
         _U16.pack_into(changed, _UDP_LENGTH_OFFSET, len(changed))
     # The sum of a pseudo header is never true zero, so -0 stands for "sums to 65535" and the field becomes 0;
     # UDP writes that as 65535 because 0 means "none" there.
-    checksum = -_sum(changed, protocol, source, destination) % 65535
+    checksum = -(_sum(changed) + pseudo_sum(source, destination, protocol, len(changed))) % 65535
     if protocol == PROTOCOL_UDP and checksum == 0:
         checksum = 0xFFFF
     _U16.pack_into(changed, at, checksum)
