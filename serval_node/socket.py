@@ -54,7 +54,7 @@ _TCP_CLOSE = 7  # the first byte of TCP_INFO: no connection, nor one in the maki
 _VIRTUAL = ipaddress.IPv4Network("198.18.0.0/16")
 _REASONS = {
     errno.ENETUNREACH: "no rule of this host leads to {}",
-    errno.EHOSTUNREACH: "a DROP rule of this host refuses {}",
+    errno.EHOSTUNREACH: "this host refuses {}: a DROP rule, or a wait under DELAY that ended without another rule",
     errno.ECONNREFUSED: "nobody serves {}",
     errno.ETIMEDOUT: "no answer from {}",
 }
@@ -128,6 +128,11 @@ class ServalSocket(_socket.socket):
                 super().close()
                 raise
             self._owner = os.getpid()
+
+    @property
+    def reserved_flow(self) -> int | None:
+        """The flowID that this socket holds until it connects (S37); None afterwards and for accepted sockets."""
+        return self._flow
 
     # -- client
 

@@ -19,14 +19,34 @@ _CHUNK = 1 << 16
 
 def open_service(name: str, timeout: float | None) -> tuple[serval.ServalSocket, float]:
     """A connection and the seconds that connect() took; raises CommandError."""
-    start = time.monotonic()
+    sock = new_socket()
     try:
-        sock = serval.create_connection(name, timeout)
-    except TimeoutError:
-        raise CommandError(f"no answer from {name} within {timeout:g} s") from None
+        return sock, connect_socket(sock, name, timeout)
+    except BaseException:
+        sock.close()
+        raise
+
+
+def new_socket() -> serval.ServalSocket:
+    """An unconnected socket, which has its flowID already; raises CommandError."""
+    try:
+        return serval.socket()
     except OSError as error:
         raise CommandError(error.strerror or str(error)) from None
-    return sock, time.monotonic() - start
+
+
+def connect_socket(sock: serval.ServalSocket, name: str, timeout: float | None) -> float:
+    """Connect, and say how many seconds that took; raises CommandError."""
+    sock.settimeout(timeout)
+    start = time.monotonic()
+    try:
+        sock.connect(name)
+    except TimeoutError:
+        waited = f"{timeout:g}" if timeout is not None else f"{time.monotonic() - start:.0f}"
+        raise CommandError(f"no answer from {name} within {waited} s") from None
+    except OSError as error:
+        raise CommandError(error.strerror or str(error)) from None
+    return time.monotonic() - start
 
 
 def instance(client: Client, sock: serval.ServalSocket) -> dict[str, Any]:

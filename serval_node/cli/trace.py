@@ -1,4 +1,4 @@
-"""`serval trace`: one connect as the slides tell it (slides 32 to 37), each step timed.
+"""`serval trace`: one connect as the slides tell it (slides 32 to 37), each step timed, and where it stopped if it did.
 
 Every node keeps a log of what its stack did, with the machine's monotonic clock, which all hosts of a run
 share. The steps at the service router and at the instance are read from theirs, where their control sockets are
@@ -13,8 +13,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from serval_node.cli.connect import open_service
+from serval_node.cli.connect import connect_socket, new_socket
 from serval_node.cli.errors import CommandError
+from serval_node.cli.event_text import EventWords
 from serval_node.cli.output import columns, print_json
 from serval_node.control.local import Client, ControlError
 
@@ -22,57 +23,71 @@ OTHER_NODES = "/run/testbed/hosts/*/control.sock"
 LAST_STEP_LIMIT = 1.0
 _NEVER = 1e18
 
-Events = list[dict[str, Any]]
+Event = Mapping[str, Any]
+Logs = dict[str, list[dict[str, Any]]]
+"""Host name -> what its node's event log says."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One line: monotonic time in seconds, the host where it happened, what happened."""
+    """One line: monotonic time in seconds, the host where it happened, what happened, and the event itself."""
 
     time: float
     host: str
     text: str
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class Connect:
+    """What is traced: the host, the flowID of its socket, the service in the user's words."""
+
+    host: str
+    flow_id: int
+    service: str
 
 
 def trace(client: Client, service: str, timeout: float, *, as_json: bool) -> int:
-    """Connect once and print the steps; raises CommandError when there is nothing to connect to."""
-    own = client.request("status")
-    hosts = {address: name for name, address in client.request("hosts")["hosts"].items()}
+    """Connect once and print the steps; raises CommandError when the connect fails, ControlError for no service."""
+    # Before a flowID is reserved: whether the text is a service at all.
+    own = client.request("explain", service=service)["name"]
+    words = EventWords({address: name for name, address in client.request("hosts")["hosts"].items()})
     start = client.request("events", since=_NEVER)["now"]
+    seconds: float | None = None
     failure: CommandError | None = None
-    try:
-        sock, seconds = open_service(service, timeout)
-    except CommandError as error:
-        failure, sock, seconds = error, None, None
-    try:
-        steps = _collect(client, own["name"], start, hosts, connected=sock is not None)
-    finally:
-        if sock is not None:
-            sock.close()
+    with new_socket() as sock:
+        connect = Connect(own, sock.reserved_flow or 0, service)
+        try:
+            seconds = connect_socket(sock, service, timeout)
+        except CommandError as error:
+            failure = error
+        logs = _collect(client, connect, start, words, connected=failure is None)
+    steps = story(connect, logs, words)
+    stopped = where_it_stopped(steps, set(logs), words) if failure is not None else None
     if as_json:
-        print_json({"service": service, "seconds": seconds, "steps": [asdict(step) for step in steps]})
+        shown = [{key: value for key, value in asdict(step).items() if key != "event"} for step in steps]
+        why = None if failure is None else str(failure)
+        print_json({"service": service, "seconds": seconds, "steps": shown, "stopped": stopped, "error": why})
     else:
-        print(story_text(service, own["name"], start, steps, seconds))
+        print(story_text(service, own, start, steps, seconds, stopped), flush=True)
     if failure is not None:
         raise failure
     return 0
 
 
-def _collect(client: Client, own: str, start: float, hosts: Mapping[str, str], *, connected: bool) -> list[Step]:
-    """The steps, waited for until the instance has the third ACK: it may come after connect() has returned."""
+def _collect(client: Client, connect: Connect, start: float, words: EventWords, *, connected: bool) -> Logs:
+    """The logs, waited for until the instance has the third ACK: it may come after connect() has returned."""
     deadline = time.monotonic() + LAST_STEP_LIMIT
     while True:
-        logs = {own: client.request("events", since=start)["events"], **_other_logs(own, start)}
-        steps = story(own, logs, hosts)
-        instance = any(event["event"] == "SynReceived" for log in logs.values() for event in log)
-        complete = any("data" in step.text for step in steps)
-        if complete or not connected or not instance or time.monotonic() > deadline:
-            return steps
+        logs = {connect.host: client.request("events", since=start)["events"], **_other_logs(connect.host, start)}
+        kinds = {step.event["event"] for step in story(connect, logs, words)}
+        if not connected or "SynReceived" not in kinds or "FlowOpened" in kinds or time.monotonic() > deadline:
+            return logs
         time.sleep(0.005)
 
 
-def _other_logs(own: str, start: float) -> dict[str, Events]:
-    logs: dict[str, Events] = {}
+def _other_logs(own: str, start: float) -> Logs:
+    logs: Logs = {}
     for path in glob.glob(OTHER_NODES):
         name = path.split("/")[-2]
         if name == own:
@@ -85,79 +100,92 @@ def _other_logs(own: str, start: float) -> dict[str, Events]:
     return logs
 
 
-def story(own: str, logs: Mapping[str, Events], hosts: Mapping[str, str]) -> list[Step]:
-    """The steps of the first connect in `logs` (host name -> events) that host `own` began, in their order.
-    Pure.
-    """
-    sent = next((event for event in logs[own] if event["event"] in ("SynSent", "ConnectFailed")), None)
-    if sent is None:
-        return []
-    flow = sent["flow_id"]
-    client = sent.get("source")
-    steps = [
-        Step(event["time"], own, text)
-        for event in logs[own]
-        if event.get("flow_id") == flow and (text := _client_text(event, hosts))
-    ]
-    server_flows: set[tuple[str, int]] = set()
+def story(connect: Connect, logs: Mapping[str, Iterable[Event]], words: EventWords) -> list[Step]:
+    """The steps of one connect, in their order. Pure."""
+    own = list(logs[connect.host])
+    client = next((event["source"] for event in own if event["event"] == "SynSent" and _is_ours(event, connect)), None)
+    found = [(connect.host, event) for event in own if _is_ours(event, connect)]
     for host, log in logs.items():
-        for event in log:
-            if event.get("client") == client and event.get("client_flow") == flow:
-                steps.append(Step(event["time"], host, _path_text(event, hosts)))
-                if event["event"] == "SynReceived":
-                    server_flows.add((host, event["flow_id"]))
-    for host, flow_id in server_flows:
-        steps += [
-            Step(event["time"], host, _opened_text(event, hosts))
-            for event in logs[host]
-            if event["event"] == "FlowOpened" and event["server"] and event["flow_id"] == flow_id
+        events = list(log)
+        path = [
+            event
+            for event in events
+            if client is not None and event.get("client") == client and event.get("client_flow") == connect.flow_id
         ]
+        flows = {event["flow_id"] for event in path if event["event"] == "SynReceived"}
+        ends = [event for event in events if event.get("flow_id") in flows and _is_opening(event)]
+        found += [(host, event) for event in (*path, *ends)]
+    # Not every node on the way knows the service by name.
+    named = [(host, {**event, "service_id": connect.service}) for host, event in found]
+    steps = [Step(event["time"], host, words.text(event), event) for host, event in named]
     return sorted(steps, key=lambda step: step.time)
 
 
-def _client_text(event: Mapping[str, Any], hosts: Mapping[str, str]) -> str:
+def _is_ours(event: Event, connect: Connect) -> bool:
+    """Whether an event of the client's own host is a step of its side."""
     kind = event["event"]
-    if kind == "SynResolved":
-        return f"rule {event['prefix']}: {_choice(event, hosts)}"
-    if kind == "SynSent":
-        source, destination = _name(event["source"], hosts), _name(event["destination"], hosts)
-        return f"SYN {{{source}, flow {event['flow_id']} -> {destination}, flow -; {event['service_id']}}}"
-    if kind == "SynAckReceived":
-        path = [_name(address, hosts) for address in event["path"]]
-        way = f"; the SYN went {' -> '.join(path)}" if path else ""
-        peer = _name(event["peer"], hosts)
-        return f"SYN-ACK {{{peer}, flow {event['peer_flow']} -> flow {event['flow_id']}}} straight from {peer}{way}"
-    if kind == "ConnectFailed":
-        return f"connect fails: {event['reason']}"
-    return ""
+    if kind == "SynDelayed":
+        return event["client_flow"] == connect.flow_id
+    steps = ("SynResolved", "SynSent", "SynAckReceived", "ConnectFailed")
+    return kind in steps and event["flow_id"] == connect.flow_id
 
 
-def _path_text(event: Mapping[str, Any], hosts: Mapping[str, str]) -> str:
-    if event["event"] == "SynForwarded":
-        before, after = _name(event["received_at"], hosts), _name(event["target"], hosts)
-        choice = f"{event['selector']} of {event['candidates']}" if event["candidates"] > 1 else "FORWARD"
-        source = _name(event["client"], hosts)
-        return f"rule {event['prefix']}: {choice}; destination {before} -> {after}, source {source} kept"
-    return f"rule {event['prefix']}: DEMUX to port {event['port']}; new flow {event['flow_id']}"
+def _is_opening(event: Event) -> bool:
+    """Whether an event of the instance's flow says that it has opened, or will not."""
+    return event["server"] if event["event"] == "FlowOpened" else event["event"] == "FlowClosed" and not event["opened"]
 
 
-def _opened_text(event: Mapping[str, Any], hosts: Mapping[str, str]) -> str:
-    peer, own = _name(event["peer_address"], hosts), _name(event["local_address"], hosts)
-    return f"ACK; from here data {peer}, flow {event['peer_flow']} <-> {own}, flow {event['flow_id']} directly"
+def where_it_stopped(steps: Iterable[Step], reached: set[str], words: EventWords) -> str | None:
+    """How far the SYN of a failed connect came, and why no further; `reached` are the hosts whose nodes answered. Pure.
+
+    None where nothing is known of it.
+    """
+    last = None
+    for step in steps:
+        if step.event["event"] != "ConnectFailed" or step.event["prefix"] or last is None:
+            last = step
+        elif last.event["event"] in ("SynSent", "SynForwarded"):
+            where = words.name(_next_hop(last.event))
+            return f"stopped at {where} or behind it, where this host cannot see: {step.text}"
+    if last is None:
+        return None
+    return f"stopped {_stop(last, reached, words)}"
 
 
-def _choice(event: Mapping[str, Any], hosts: Mapping[str, str]) -> str:
-    text = f"{event['action'].upper()} {_name(event['target'], hosts)}"
-    return f"{text} ({event['selector']} of {event['candidates']})" if event["candidates"] > 1 else text
+def _next_hop(event: Event) -> str:
+    return event["destination"] if event["event"] == "SynSent" else event["target"]
 
 
-def _name(address: str, hosts: Mapping[str, str]) -> str:
-    return hosts.get(address, address)
+def _stop(last: Step, reached: set[str], words: EventWords) -> str:
+    event = last.event
+    if event["event"] in ("SynSent", "SynForwarded"):
+        address = _next_hop(event)
+        host = words.name(address)
+        if host == address:
+            why = f"no host that is known here has the address {address}"
+        elif host in reached:
+            why = f"the node of {host} runs, but the SYN did not come there: look at the links and routes between"
+        else:
+            why = f"no node answers on {host}: it is down, or cannot be seen from here"
+        return f"between {last.host} and {host}: {why}"
+    if event["event"] == "SynReceived":
+        return f"at {last.host}: the socket that listens on port {event['port']} did not complete the connection"
+    if event["event"] == "SynDelayed":
+        return f"at {last.host}: {last.text}, and nobody decided in time"
+    if event["event"] == "Refused" and event["reason"] == "no_rule":
+        return f"at {last.host}: {last.text}: no socket that listens there has the name, and no rule sends the SYN on"
+    return f"at {last.host}: {last.text}"
 
 
-def story_text(service: str, own: str, start: float, steps: Iterable[Step], seconds: float | None) -> str:
+def story_text(
+    service: str, own: str, start: float, steps: Iterable[Step], seconds: float | None, stopped: str | None = None
+) -> str:
     """The steps as a table, times in milliseconds since the command began to connect."""
     rows = [["0.00", own, f"connect({service})"]]
     rows += [[f"{(step.time - start) * 1000:.2f}", step.host, step.text] for step in steps]
-    text = columns(["MS", "HOST", "STEP"], rows)
-    return text if seconds is None else f"{text}\nconnect() took {seconds * 1000:.2f} ms"
+    lines = [columns(["MS", "HOST", "STEP"], rows)]
+    if seconds is not None:
+        lines.append(f"connect() took {seconds * 1000:.2f} ms")
+    if stopped is not None:
+        lines.append(stopped)
+    return "\n".join(lines)

@@ -20,7 +20,7 @@ from serval_node.sal.virtual_peers import VirtualPeers
 from serval_node.wire.checksum import Buffer
 from serval_node.wire.ipv4 import DEFAULT_TTL, Address, build_ipv4, icmp_unreachable
 from serval_node.wire.sal_header import Control, Extension, SalPacket, bare_header, encode
-from serval_node.wire.serviceid import ServiceID
+from serval_node.wire.serviceid import Prefix, ServiceID
 from serval_node.wire.transport import to_kernel, to_wire
 
 LOOPBACK = bytes((127, 0, 0, 1))
@@ -82,13 +82,22 @@ class Context:
 
     # -- counting
 
-    def refuse(
-        self, reason: Refusal, now: float, service_id: ServiceID | None = None, client: Address | None = None
-    ) -> None:
-        """Count a packet that is not served; about a service it is an event too."""
+    def refuse(self, reason: Refusal, now: float) -> None:
+        """Count a packet that is not served."""
         self.counters[reason.value] += 1
-        if service_id is not None and client is not None:
-            self.events.append(Refused(now, reason, service_id, client))
+
+    def refuse_syn(
+        self,
+        reason: Refusal,
+        now: float,
+        service_id: ServiceID,
+        client: Address,
+        client_flow: int,
+        prefix: Prefix | None = None,
+    ) -> None:
+        """Count a SYN that is not served, and tell of it; ``prefix`` is that of the rule which it met."""
+        self.counters[reason.value] += 1
+        self.events.append(Refused(now, reason, service_id, client, client_flow, prefix))
 
     # -- timers
 

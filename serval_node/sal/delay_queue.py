@@ -14,7 +14,8 @@ LIMIT = 1024
 class Delayed:
     """A waiting packet. ``key`` is the same for retransmissions of one SYN, which take one place together.
 
-    ``from_kernel`` tells where it came from and so how it is taken up again.
+    ``from_kernel`` tells where it came from and so how it is taken up again; ``client_flow`` is
+    0 for a client without; ``prefix`` is that of its DELAY rule.
     """
 
     key: Hashable
@@ -23,6 +24,8 @@ class Delayed:
     gso_size: int
     from_kernel: bool
     since: float
+    client_flow: int
+    prefix: Prefix
 
 
 class DelayQueue:

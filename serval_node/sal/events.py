@@ -136,12 +136,13 @@ class FlowClosed:
 
 @dataclass(frozen=True, slots=True)
 class ConnectFailed:
-    """A local program's connect() was refused at once, here or by a router or instance."""
+    """A local program's connect() was refused at once, here (by the rule of ``prefix``) or by a router or instance."""
 
     time: float
     flow_id: int
     service_id: ServiceID
     reason: str
+    prefix: Prefix | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,13 +155,28 @@ class DelayNotify:
 
 
 @dataclass(frozen=True, slots=True)
+class SynDelayed:
+    """A SYN waits here under the DELAY rule of ``prefix``; a repeated one has the place of the first."""
+
+    time: float
+    client: Address
+    client_flow: int
+    service_id: ServiceID
+    prefix: Prefix
+
+
+@dataclass(frozen=True, slots=True)
 class Refused:
-    """A packet about a service was not served."""
+    """A SYN was not served. ``prefix``: by which rule, None without one; ``client_flow``: the client's flowID, 0 where
+    it has none.
+    """
 
     time: float
     reason: Refusal
     service_id: ServiceID
     client: Address
+    client_flow: int = 0
+    prefix: Prefix | None = None
 
 
 Event = (
@@ -173,5 +189,6 @@ Event = (
     | FlowClosed
     | ConnectFailed
     | DelayNotify
+    | SynDelayed
     | Refused
 )

@@ -41,7 +41,7 @@ def forward(
     if refusal is None and header.ttl <= 1:
         refusal = Refusal.TTL_EXCEEDED
     if refusal is not None:
-        context.refuse(refusal, now, service_id, client)
+        context.refuse_syn(refusal, now, service_id, client, packet.src_flow, verdict.entry.prefix)
         return False
     # Without padding there is always room for SOURCE among the ten extensions that a receiver takes.
     kept = tuple(extension for extension in packet.extensions if not isinstance(extension, (Source, Pad)))

@@ -23,7 +23,7 @@ from serval_node.wire.ipv4 import (
     Address,
     Ipv4Header,
 )
-from serval_node.wire.serviceid import ServiceID
+from serval_node.wire.serviceid import Prefix, ServiceID
 from serval_node.wire.transport import ACK, RST, SYN, TcpHeader, build_tcp
 
 _ICMP_ECHO_REQUEST = 8
@@ -120,16 +120,17 @@ class KernelSide:
             sticky=None if flow is None else flow.target,
         )
         if verdict is None:
-            self._fail(flow, local, packet, service_id, Refusal.NO_RULE, now)
+            self._fail(flow, local, packet, service_id, Refusal.NO_RULE, None, now)
         elif verdict.action is Action.DROP:
-            self._fail(flow, local, packet, service_id, Refusal.DROP_RULE, now)
+            self._fail(flow, local, packet, service_id, Refusal.DROP_RULE, verdict.entry.prefix, now)
         elif verdict.action is Action.DELAY:
-            delayed = Delayed((local, peer, tcp.seq), service_id, packet, 0, True, now)
-            self._waiting.put(delayed, verdict.entry, local[0], now)
+            flow_id = self._client.flow_id(flow, local[1])
+            delayed = Delayed((local, peer, tcp.seq), service_id, packet, 0, True, now, flow_id, verdict.entry.prefix)
+            self._waiting.put(delayed, local[0], now)
         else:
             flow = flow or self._client.begin(local, peer, service_id, now)
             if not self._client.send_syn(flow, segment, tcp, verdict, now):
-                self._fail(flow, local, packet, service_id, Refusal.NO_ROUTE, now)
+                self._fail(flow, local, packet, service_id, Refusal.NO_ROUTE, verdict.entry.prefix, now)
 
     def _replace(self, flow: Flow, now: float) -> None:
         """The kernel uses the ports of a flow anew: for the kernel that one is over."""
@@ -145,16 +146,17 @@ class KernelSide:
         packet: bytes,
         service_id: ServiceID,
         reason: Refusal,
+        prefix: Prefix | None,
         now: float,
     ) -> None:
         """connect() fails at once, here on the sender's own host (S28, S29)."""
-        self._context.refuse(reason, now, service_id, local[0])
+        flow_id = self._client.flow_id(flow, local[1])
+        self._context.refuse_syn(reason, now, service_id, local[0], flow_id, prefix)
         self._context.unreachable(packet, UNREACHABLE_CODES[reason])
         prepared = self._client.prepared.pop(local[1], None)
-        flow_id = flow.local_flow if flow is not None else prepared[0] if prepared is not None else 0
         if prepared is not None:
             self._context.flows.release(prepared[0])
-        self._context.events.append(ConnectFailed(now, flow_id, service_id, reason.value))
+        self._context.events.append(ConnectFailed(now, flow_id, service_id, reason.value, prefix))
         if flow is not None:
             self._context.forget(flow, reason.value, now)
 

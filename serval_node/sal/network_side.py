@@ -120,7 +120,7 @@ class NetworkSide:
         service_id = services[0]
         if not self._context.environment.is_local(header.destination):
             # Before the table, whose counters and DELAY rules are not for what everyone on the link gets.
-            context.refuse(Refusal.BROADCAST, now, service_id, client)
+            context.refuse_syn(Refusal.BROADCAST, now, service_id, client, packet.src_flow)
             return
         key = client, packet.src_flow, control.nonce
         known = self._context.flows.by_request(key)
@@ -141,17 +141,20 @@ class NetworkSide:
             actions=network_actions(forwarding=self._context.config.forwarding),
         )
         if verdict is None:
-            context.refuse(Refusal.NO_RULE, now, service_id, client)
+            context.refuse_syn(Refusal.NO_RULE, now, service_id, client, packet.src_flow)
             if self._context.config.forwarding:
                 refuse_unknown(context, header, packet, control)
         elif verdict.action is Action.DROP:
-            context.refuse(Refusal.DROP_RULE, now, service_id, client)
+            context.refuse_syn(Refusal.DROP_RULE, now, service_id, client, packet.src_flow, verdict.entry.prefix)
         elif verdict.action is Action.DELAY:
-            delayed = Delayed(key, service_id, bytes(raw[: header.total_length]), 0, False, now)
-            self._waiting.put(delayed, verdict.entry, client, now)
+            delayed = Delayed(
+                key, service_id, bytes(raw[: header.total_length]), 0, False, now, packet.src_flow, verdict.entry.prefix
+            )
+            self._waiting.put(delayed, client, now)
         elif verdict.action is Action.DEMUX:
             if packet.protocol != PROTOCOL_TCP or not packet.payload:
-                context.refuse(Refusal.UNSUPPORTED_TRANSPORT, now, service_id, client)
+                reason = Refusal.UNSUPPORTED_TRANSPORT
+                context.refuse_syn(reason, now, service_id, client, packet.src_flow, verdict.entry.prefix)
                 return
             tcp = _opening_segment(packet)
             self._server.receive_syn(header, packet, control, service_id, verdict, tcp, now)

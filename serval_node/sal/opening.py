@@ -48,6 +48,12 @@ class Client:
             return named
         return prepared[1]
 
+    def flow_id(self, flow: Flow | None, local_port: int) -> int:
+        """The flowID of a kernel socket's SYN as far as it has one by now: of its flow, of its preparation, or 0."""
+        if flow is not None:
+            return flow.local_flow
+        return self.prepared[local_port][0] if local_port in self.prepared else 0
+
     def begin(self, local: Endpoint, peer: Endpoint, service_id: ServiceID, now: float) -> Flow:
         """A flow for a kernel socket's first SYN."""
         context = self._context
@@ -218,11 +224,11 @@ class Server:
         client = packet.source[0] if packet.source else header.source
         if len(packet.source) >= MAX_SOURCES:
             # The answer has our address at the end of the list.
-            context.refuse(Refusal.SOURCE_FULL, now, service_id, client)
+            context.refuse_syn(Refusal.SOURCE_FULL, now, service_id, client, packet.src_flow, verdict.entry.prefix)
             return
         flow = self._new_flow((client, packet.src_flow, control.nonce), service_id, verdict, now)
         if flow is None:
-            context.refuse(Refusal.HALF_OPEN_FULL, now, service_id, client)
+            context.refuse_syn(Refusal.HALF_OPEN_FULL, now, service_id, client, packet.src_flow, verdict.entry.prefix)
             return
         flow.peer_flow = packet.src_flow
         flow.peer_address = client

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from serval_node.sal.context import Context
 from serval_node.sal.delay_queue import Delayed
-from serval_node.sal.events import DelayNotify, Refusal, Refused
+from serval_node.sal.events import ConnectFailed, DelayNotify, Refusal, SynDelayed
 from serval_node.sal.resolution import UNREACHABLE_CODES
-from serval_node.sal.service_table import Action, Entry
+from serval_node.sal.service_table import Action
 from serval_node.wire.ipv4 import Address, Ipv4Header
 from serval_node.wire.serviceid import Prefix
 
@@ -40,16 +40,17 @@ class Waiting:
         for delayed in self._context.delay_queue.expired(now - self._context.config.delay_timeout):
             self._discard(delayed, Refusal.DELAY_EXPIRED, now)
 
-    def put(self, delayed: Delayed, entry: Entry, client: Address, now: float) -> None:
+    def put(self, delayed: Delayed, client: Address, now: float) -> None:
         """Keep a packet that met a DELAY rule; the first one for a service is told about."""
         context = self._context
         if not context.delay_queue.put(delayed):
-            context.refuse(Refusal.DELAY_FULL, now, delayed.service_id, client)
+            context.refuse_syn(Refusal.DELAY_FULL, now, delayed.service_id, client, delayed.client_flow, delayed.prefix)
             if delayed.from_kernel:
-                self._context.unreachable(delayed.packet, UNREACHABLE_CODES[Refusal.DELAY_FULL])
+                self._failed(delayed, Refusal.DELAY_FULL, now)
             return
+        context.events.append(SynDelayed(now, client, delayed.client_flow, delayed.service_id, delayed.prefix))
         if context.delay_queue.needs_notice(delayed.service_id):
-            context.events.append(DelayNotify(now, delayed.service_id, entry.prefix))
+            context.events.append(DelayNotify(now, delayed.service_id, delayed.prefix))
 
     def verdict(self, prefix: Prefix, *, release: bool, now: float) -> int:
         """Resolve again (release) or discard everything that waits for a service of ``prefix``; how many that were."""
@@ -69,8 +70,14 @@ class Waiting:
                 self.verdict(Prefix.of(service_id), release=True, now=now)
 
     def _discard(self, delayed: Delayed, reason: Refusal, now: float) -> None:
-        header = Ipv4Header.decode(delayed.packet)
-        self._context.counters[reason.value] += 1
-        self._context.events.append(Refused(now, reason, delayed.service_id, header.source))
+        client = Ipv4Header.decode(delayed.packet).source
+        self._context.refuse_syn(reason, now, delayed.service_id, client, delayed.client_flow, delayed.prefix)
         if delayed.from_kernel:
-            self._context.unreachable(delayed.packet, UNREACHABLE_CODES[reason])
+            self._failed(delayed, reason, now)
+
+    def _failed(self, delayed: Delayed, reason: Refusal, now: float) -> None:
+        """A program's connect() has waited for nothing."""
+        self._context.unreachable(delayed.packet, UNREACHABLE_CODES[reason])
+        self._context.events.append(
+            ConnectFailed(now, delayed.client_flow, delayed.service_id, reason.value, delayed.prefix)
+        )

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from serval_node.cli.trace import story, story_text
+import pytest
 
-HOSTS = {"10.0.0.1": "ann", "10.0.0.2": "cleo", "10.0.0.4": "dan"}
+from serval_node.cli.event_text import EventWords
+from serval_node.cli.trace import Connect, story, story_text, where_it_stopped
+
+WORDS = EventWords({"10.0.0.1": "ann", "10.0.0.2": "cleo", "10.0.0.4": "dan"})
+CONNECT = Connect("ann", 2, "web.example")
 
 
 def event(kind: str, time: float, **fields: Any) -> dict[str, Any]:
@@ -72,7 +76,7 @@ LOGS = {
 
 
 def test_the_slides_steps_in_their_order() -> None:
-    steps = [(step.host, step.text) for step in story("ann", LOGS, HOSTS)]
+    steps = [(step.host, step.text) for step in story(CONNECT, LOGS, WORDS)]
     assert steps == [
         ("ann", "rule *.example: FORWARD cleo"),
         ("ann", "SYN {ann, flow 2 -> cleo, flow -; web.example}"),
@@ -84,13 +88,92 @@ def test_the_slides_steps_in_their_order() -> None:
 
 
 def test_times_are_those_since_the_start() -> None:
-    lines = story_text("web.example", "ann", 1.0, story("ann", LOGS, HOSTS), 0.00712).splitlines()
+    lines = story_text("web.example", "ann", 1.0, story(CONNECT, LOGS, WORDS), 0.00712).splitlines()
     assert lines[1].split() == ["0.00", "ann", "connect(web.example)"]
     assert [line.split()[0] for line in lines[2:-1]] == ["1.00", "2.00", "3.00", "4.00", "6.00", "8.00"]
     assert lines[-1] == "connect() took 7.12 ms"
 
 
-def test_a_refused_connect_is_a_short_story() -> None:
-    logs = {"ann": [event("ConnectFailed", 1.001, flow_id=2, service_id="web.example", reason="no rule")]}
-    assert [step.text for step in story("ann", logs, HOSTS)] == ["connect fails: no rule"]
-    assert story("ann", {"ann": []}, HOSTS) == []
+def test_nothing_is_known_of_a_connect_that_sent_nothing() -> None:
+    assert story(CONNECT, {"ann": []}, WORDS) == []
+    assert where_it_stopped([], {"ann"}, WORDS) is None
+
+
+TO_CLEO = LOGS["ann"][:2]
+TO_DAN = LOGS["cleo"][:1]
+AT_DAN = LOGS["dan"][:1]
+
+
+def refused(time: float, reason: str, prefix: str | None) -> dict[str, Any]:
+    # A node that never heard the name knows the number only.
+    who = {"client": "10.0.0.1", "client_flow": 2, "service_id": "0x9c1185cf"}
+    return event("Refused", time, reason=reason, prefix=prefix, **who)
+
+
+def failed(time: float, reason: str, prefix: str | None = None) -> dict[str, Any]:
+    return event("ConnectFailed", time, flow_id=2, service_id="web.example", reason=reason, prefix=prefix)
+
+
+DELAYED = event("SynDelayed", 1.004, client="10.0.0.1", client_flow=2, service_id="web.example", prefix="*.example")
+CLOSED = event("FlowClosed", 1.005, flow_id=3, service_id="web.example", server=True, opened=False, reason="evicted")
+ALL = {"ann", "cleo", "dan"}
+
+
+@pytest.mark.parametrize(
+    ("logs", "reached", "stopped"),
+    [
+        ({"ann": [failed(1.1, "no_rule")]}, ALL, "at ann: connect fails: no rule matches"),
+        ({"ann": [failed(1.1, "drop_rule", "*.example")]}, ALL, "at ann: connect fails: rule *.example: DROP"),
+        (
+            {"ann": [DELAYED]},
+            ALL,
+            "at ann: rule *.example: DELAY, the SYN waits for another rule or a verdict, and nobody",
+        ),
+        (
+            {"ann": [DELAYED, failed(9, "delay_expired", "*.example")]},
+            ALL,
+            "at ann: connect fails: rule *.example: waited too long under DELAY",
+        ),
+        ({"ann": TO_CLEO}, ALL, "between ann and cleo: the node of cleo runs, but the SYN did not come there"),
+        ({"ann": TO_CLEO}, {"ann"}, "between ann and cleo: no node answers on cleo"),
+        (
+            {"ann": [*TO_CLEO, failed(1.2, "refused")]},
+            {"ann"},
+            "at cleo or behind it, where this host cannot see: connect fails: answered by a reset",
+        ),
+        (
+            {"ann": [*TO_CLEO, failed(1.2, "refused")], "cleo": [refused(1.1, "no_rule", None)]},
+            ALL,
+            "at cleo: no rule matches for web.example: no socket",
+        ),
+        ({"ann": TO_CLEO, "cleo": [refused(1.1, "drop_rule", "web.*")]}, ALL, "at cleo: rule web.*: DROP"),
+        ({"ann": TO_CLEO, "cleo": [DELAYED]}, ALL, "at cleo: rule *.example: DELAY"),
+        ({"ann": TO_CLEO, "cleo": TO_DAN}, {"ann", "cleo"}, "between cleo and dan: no node answers on dan"),
+        (
+            {"ann": TO_CLEO, "cleo": [{**TO_DAN[0], "target": "10.9.9.9"}]},
+            ALL,
+            "between cleo and 10.9.9.9: no host that is known here has the address",
+        ),
+        (
+            {"ann": TO_CLEO, "cleo": TO_DAN, "dan": AT_DAN},
+            ALL,
+            "at dan: the socket that listens on port 80 did not complete",
+        ),
+        (
+            {"ann": TO_CLEO, "cleo": TO_DAN, "dan": [*AT_DAN, CLOSED]},
+            ALL,
+            "at dan: flow 3 of web.example ended: evicted",
+        ),
+    ],
+)
+def test_where_a_failed_connect_stopped(logs: dict[str, Any], reached: set[str], stopped: str) -> None:
+    steps = story(CONNECT, logs, WORDS)
+    text = where_it_stopped(steps, reached, WORDS)
+    assert text is not None and text.startswith(f"stopped {stopped}")
+    assert story_text("web.example", "ann", 1.0, steps, None, text).splitlines()[-1] == text
+
+
+def test_other_connects_of_the_host_are_left_out() -> None:
+    other = {**failed(1.0, "no_rule"), "flow_id": 7}
+    elsewhere = {**refused(1.1, "no_rule", None), "client_flow": 7}
+    assert [step.host for step in story(CONNECT, {"ann": [other, *TO_CLEO], "cleo": [elsewhere]}, WORDS)] == ["ann"] * 2

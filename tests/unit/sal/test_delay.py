@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from serval_node.sal.events import DelayNotify, Refusal
+from serval_node.sal.events import ConnectFailed, DelayNotify, Refusal, Refused, SynDelayed
 from serval_node.sal.service_table import Action, Rule, Target
 from serval_node.wire.ipv4 import address
 from serval_node.wire.sal_header import ControlFlag
@@ -163,3 +163,38 @@ def test_longer_rule_is_found_behind_delay(figure: Figure) -> None:
     figure.world.run(1)
     assert len(listener.queue) == 1 and not notices(figure.c)
     assert figure.world.controls(_SYN, "c")[0].destination == address(D)
+
+
+def test_who_waits_and_how_it_ended_is_told(figure: Figure, place: Host) -> None:
+    """With the client's flowID and the rule, from which `serval trace` tells where a connect stopped."""
+    figure.a.connect()
+    figure.world.run(0.1)
+    (waiting,) = place.happened(SynDelayed)
+    assert (waiting.prefix, waiting.service_id) == (BLOCK, WEB_ID)
+    flows = [flow.local_flow for flow in figure.a.stack.flows]
+    assert waiting.client_flow == (flows[0] if place is figure.c else 0)
+    assert place.stack.delay_verdict(BLOCK, release=False, now=place.now) == 1
+    place.settle()
+    (refused,) = place.happened(Refused)
+    assert (refused.reason, refused.prefix, refused.client_flow) == (
+        Refusal.DELAY_DROPPED,
+        BLOCK,
+        waiting.client_flow,
+    )
+    failed = [event.prefix for event in figure.a.happened(ConnectFailed)]
+    assert failed == ([] if place is figure.c else [BLOCK])
+
+
+def test_the_reserved_flow_id_is_told_where_a_socket_has_one(figure: Figure) -> None:
+    table = figure.a.stack.service_table
+    table.set_rule(DELAY_RULE, "controller")
+    flow_id = figure.a.stack.reserve_flow()
+    figure.a.stack.prepare_connect(flow_id, 40000, WEB_ID)
+    figure.a.connect(local_port=40000)
+    table.set_rule(Rule(BLOCK, (Target(Action.DROP),)), "controller")
+    figure.world.run(0.1)
+    (waiting,) = figure.a.happened(SynDelayed)
+    (refused,) = figure.a.happened(Refused)
+    (failed,) = figure.a.happened(ConnectFailed)
+    assert {waiting.client_flow, refused.client_flow, failed.flow_id} == {flow_id}
+    assert (refused.reason, refused.prefix, failed.prefix) == (Refusal.DROP_RULE, BLOCK, BLOCK)

@@ -1,0 +1,102 @@
+"""What a node's event log says, one line for each event: for `serval trace` and `serval watch`. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+Event = Mapping[str, Any]
+
+REFUSALS = {
+    "no_rule": "no rule matches",
+    "drop_rule": "DROP",
+    "no_route": "no route to its target",
+    "delay_full": "the DELAY queue is full",
+    "delay_expired": "waited too long under DELAY",
+    "delay_dropped": "a verdict ended the wait under DELAY",
+    "routing_loop": "a loop: this router stands in the SOURCE list already",
+    "source_full": "the SOURCE list is full",
+    "ttl_exceeded": "the packet's time to live has run out",
+    "broadcast": "came by broadcast",
+    "unsupported_transport": "no TCP, and nothing else is served",
+    "half_open_full": "too many half-open connections",
+    "refused": "answered by a reset",
+}
+"""Words for a SYN that was not served, by the reason in the event."""
+
+
+class EventWords:
+    """Words for events; addresses become host names where these are known."""
+
+    def __init__(self, hosts: Mapping[str, str]) -> None:
+        """`hosts` are names by address."""
+        self._hosts = hosts
+
+    def name(self, address: str) -> str:
+        return self._hosts.get(address, address)
+
+    def text(self, event: Event) -> str:
+        """What happened, without its time; an event that this version does not know is told by its fields."""
+        words = _WORDS.get(event["event"])
+        if words is not None:
+            return words(self, event)
+        return ", ".join(f"{key} {value}" for key, value in event.items() if key not in ("event", "time"))
+
+    def resolved(self, event: Event) -> str:
+        text = f"rule {event['prefix']}: {event['action'].upper()} {self.name(event['target'])}"
+        return f"{text} ({event['selector']} of {event['candidates']})" if event["candidates"] > 1 else text
+
+    def sent(self, event: Event) -> str:
+        source, destination = self.name(event["source"]), self.name(event["destination"])
+        return f"SYN {{{source}, flow {event['flow_id']} -> {destination}, flow -; {event['service_id']}}}"
+
+    def forwarded(self, event: Event) -> str:
+        before, after = self.name(event["received_at"]), self.name(event["target"])
+        choice = f"{event['selector']} of {event['candidates']}" if event["candidates"] > 1 else "FORWARD"
+        source = self.name(event["client"])
+        return f"rule {event['prefix']}: {choice}; destination {before} -> {after}, source {source} kept"
+
+    def received(self, event: Event) -> str:
+        return f"rule {event['prefix']}: DEMUX to port {event['port']}; new flow {event['flow_id']}"
+
+    def answered(self, event: Event) -> str:
+        path = [self.name(address) for address in event["path"]]
+        way = f"; the SYN went {' -> '.join(path)}" if path else ""
+        peer = self.name(event["peer"])
+        return f"SYN-ACK {{{peer}, flow {event['peer_flow']} -> flow {event['flow_id']}}} straight from {peer}{way}"
+
+    def opened(self, event: Event) -> str:
+        peer, own = self.name(event["peer_address"]), self.name(event["local_address"])
+        return f"ACK; from here data {peer}, flow {event['peer_flow']} <-> {own}, flow {event['flow_id']} directly"
+
+    def closed(self, event: Event) -> str:
+        return f"flow {event['flow_id']} of {event['service_id']} ended: {event['reason']}"
+
+    def delayed(self, event: Event) -> str:
+        return f"rule {event['prefix']}: DELAY, the SYN waits for another rule or a verdict"
+
+    def noticed(self, event: Event) -> str:
+        return f"asks the controller about {event['service_id']}, rule {event['prefix']}: DELAY"
+
+    def refused(self, event: Event) -> str:
+        why = REFUSALS.get(event["reason"], event["reason"])
+        return f"rule {event['prefix']}: {why}" if event["prefix"] else f"{why} for {event['service_id']}"
+
+    def failed(self, event: Event) -> str:
+        why = REFUSALS.get(event["reason"], event["reason"])
+        return f"connect fails: rule {event['prefix']}: {why}" if event["prefix"] else f"connect fails: {why}"
+
+
+_WORDS = {
+    "SynResolved": EventWords.resolved,
+    "SynSent": EventWords.sent,
+    "SynForwarded": EventWords.forwarded,
+    "SynReceived": EventWords.received,
+    "SynAckReceived": EventWords.answered,
+    "FlowOpened": EventWords.opened,
+    "FlowClosed": EventWords.closed,
+    "SynDelayed": EventWords.delayed,
+    "DelayNotify": EventWords.noticed,
+    "Refused": EventWords.refused,
+    "ConnectFailed": EventWords.failed,
+}
