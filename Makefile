@@ -18,12 +18,12 @@ topo-datacenter: setup ## the datacenter with its service router: a prompt at a 
 	@[ "$(CONTROLLER)" != ryu ] || scripts/as-caller scripts/setup-ryu
 	@scripts/privileged $(PYTHON) -m testbed run datacenter $(ARGS)
 
-test: setup ## everything that must hold: lint, unit, sandbox, emulation
+test: setup ## everything that must hold: lint, unit, sandbox, emulation, docs
 	@started=$$(date +%s); \
-	for phase in lint test-unit test-sandbox test-emulation; do \
+	for phase in lint test-unit test-sandbox test-emulation test-docs; do \
 	  $(MAKE) "$$phase" || { echo "make test: failed in $$phase"; exit 1; }; \
 	done; \
-	echo "make test: lint, unit, sandbox and emulation passed in $$(( $$(date +%s) - started )) s"
+	echo "make test: lint, unit, sandbox, emulation and docs passed in $$(( $$(date +%s) - started )) s"
 
 lint: setup ## ruff and mypy
 	@echo "== lint: ruff, mypy"
@@ -44,14 +44,21 @@ test-emulation: setup ## real nodes on real links, inside one sandbox
 	@scripts/as-caller scripts/setup-ryu || [ $$? -eq 3 ]
 	@scripts/privileged $(PYTHON) -m testbed exec -- $(PYTHON) -m pytest -q --no-skips tests/emulation $(PYTEST_ARGS)
 
+test-docs: setup ## the commands of README.md and docs/, typed beside one running network
+	@echo "== docs tests: every command of every page"
+	@scripts/privileged $(PYTHON) -m pytest -q --no-skips tests/docs $(PYTEST_ARGS)
+
 test-wireshark: ## serval.lua in tshark against the captures; installs nothing, says what it lacks
 	@command -v tshark >/dev/null || { echo "make test-wireshark: needs tshark: sudo apt-get install --no-install-recommends tshark"; exit 1; }
 	@test -x $(PYTHON) || { echo "make test-wireshark: needs the Python environment: make setup"; exit 1; }
 	@echo "== wireshark: $$(tshark --version 2>/dev/null | head -n 1)"
 	@scripts/as-caller $(PYTHON) -m pytest -q --no-skips tests/wireshark $(PYTEST_ARGS)
 
+reference: setup ## write the pages of docs/ that are made from the code: commands, API, statements
+	@scripts/as-caller $(PYTHON) -m scripts.reference
+
 clean: ## remove .venv and everything else that can be made again (not results/)
 	@rm -rf .venv .venv-ryu build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
-.PHONY: help setup topo-datacenter test lint test-unit test-sandbox test-emulation test-wireshark clean
+.PHONY: help setup topo-datacenter test lint test-unit test-sandbox test-emulation test-docs test-wireshark reference clean

@@ -1,0 +1,168 @@
+"""docs/api.md: what programs may import, from signatures and docstrings. The source is read, nothing of it is run."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import griffe
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "api.md"
+
+
+@dataclass(frozen=True)
+class Face:
+    """One module and what of it is for others; `names` in the order of the page, none: its __all__."""
+
+    module: str
+    subject: str
+    names: tuple[str, ...] = ()
+
+
+FACES = (
+    Face("serval_node.socket", "Sockets by service name"),
+    Face("serval_node.wire.serviceid", "ServiceIDs and prefixes", ("ServiceID", "Prefix")),
+    Face("serval_node.wire.naming", "Names", ("Naming", "ServiceNameError")),
+    Face("testbed.sandbox", "Sandboxes", ("inside", "enter", "run")),
+    Face("testbed.network", "Running networks", ("ServalNetwork",)),
+    Face("testbed.hosts", "Hosts", ("run", "EmulatedNode", "ServalHost")),
+    Face("testbed.services", "Instances of services", ("Instance",)),
+    Face("testbed.links", "Links", ("EmulatedLink", "Shape", "parse_delay")),
+    Face("testbed.nodes", "Asking nodes", ("ask",)),
+    Face("testbed.capture", "Captures", ("Capture", "Frame", "read")),
+    Face("testbed.errors", "Errors of the testbed", ("TestbedError",)),
+    Face("topologies.declarations", "Declaring topologies", ("Declared", "Service", "IpRouter", "TopologyError")),
+    Face("topologies.datacenter", "The datacenter", ("Datacenter",)),
+    Face("controllers.policies", "Policies", ("Policy", "PolicyBook", "PolicyError")),
+    Face("controllers.directory", "What policies are given", ("Instance",)),
+    Face("serval_node.control.rules", "Rules", ("RuleSpec", "TargetSpec", "forward", "MessageError")),
+)
+
+_HEAD = """\
+# API
+
+What programs may use: sockets by name, networks as a library, topologies and policies of your own. Names that begin
+with an underscore are for the module itself. This page is written by `make reference` from signatures and docstrings.
+"""
+
+
+def page() -> str:
+    """The text of docs/api.md; raises LookupError for a name that its module has not, or that has no docstring."""
+    loader = griffe.GriffeLoader(search_paths=[ROOT], allow_inspection=False)
+    parts = [_HEAD, "".join(f"* [{face.module}](#{_anchor(face)}): {face.subject}\n" for face in FACES)]
+    for face in FACES:
+        parts += _module(loader.load(face.module), face)
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def _anchor(face: Face) -> str:
+    return face.module.replace(".", "")
+
+
+def _module(module: griffe.Object | griffe.Alias, face: Face) -> Iterator[str]:
+    yield f"## {face.module}\n"
+    yield _text(module)
+    for name in face.names or [str(name) for name in module.exports or ()]:
+        if name not in module.members or module.members[name].is_alias:
+            raise LookupError(f"{face.module} has no {name} of its own")
+        yield from _member(module.members[name])
+
+
+def _member(item: griffe.Object | griffe.Alias) -> Iterator[str]:
+    if isinstance(item, griffe.Class):
+        yield f"### class {item.name}\n"
+        yield _code([_class_line(item)])
+        yield _text(item)
+        yield from _methods(item)
+    elif isinstance(item, griffe.Function):
+        yield f"### {item.name}()\n"
+        yield _code([_signature(item)])
+        yield _text(item)
+    else:
+        yield f"### {item.name}\n"
+        yield _code([f"{item.name} = {item.value}"])  # type: ignore[union-attr]
+
+
+def _class_line(item: griffe.Class) -> str:
+    bases = ", ".join(str(base) for base in item.bases)
+    made = [parameter for parameter in item.parameters if parameter.name != "self"]
+    line = f"class {item.name}({bases})" if bases else f"class {item.name}"
+    if not made:
+        return line
+    return f"{line}\n{item.name}({_parameters(made)})"
+
+
+def _methods(item: griffe.Class) -> Iterator[str]:
+    """Public methods and properties of the class itself; one without a word is not to be used from outside."""
+    rows = []
+    for name, member in item.members.items():
+        if name.startswith("_") or not member.docstring:
+            continue
+        written = _signature(member) if isinstance(member, griffe.Function) else f"{name}: {_annotation(member)}"
+        rows.append((written, member))
+    for written, member in rows:
+        yield f"#### {item.name}.{member.name}\n"
+        yield _code([written])
+        yield _text(member)
+
+
+def _signature(function: griffe.Function) -> str:
+    before = "async " if "async" in function.labels else ""
+    made = [parameter for parameter in function.parameters if parameter.name not in ("self", "cls")]
+    returns = "" if function.returns is None else f" -> {function.returns}"
+    return f"{before}{function.name}({_parameters(made)}){returns}"
+
+
+def _parameters(parameters: Sequence[griffe.Parameter]) -> str:
+    written: list[str] = []
+    starred = False
+    for parameter in parameters:
+        kind = parameter.kind or griffe.ParameterKind.positional_or_keyword
+        if kind is griffe.ParameterKind.var_positional:
+            starred = True
+        if kind is griffe.ParameterKind.keyword_only and not starred:
+            written.append("*")
+            starred = True
+        stars = {griffe.ParameterKind.var_positional: "*", griffe.ParameterKind.var_keyword: "**"}.get(kind, "")
+        annotation = "" if parameter.annotation is None else f": {parameter.annotation}"
+        equals = " = " if annotation else "="
+        default = "" if stars or parameter.default is None else f"{equals}{parameter.default}"
+        written.append(f"{stars}{parameter.name}{annotation}{default}")
+    return ", ".join(written)
+
+
+def _annotation(member: griffe.Object | griffe.Alias) -> str:
+    return str(getattr(member, "annotation", None) or "")
+
+
+def _code(lines: Sequence[str]) -> str:
+    return "```text\n" + "\n".join(lines) + "\n```\n"
+
+
+def _text(item: griffe.Object | griffe.Alias) -> str:
+    """The docstring, what is indented in it between fences. Raises LookupError without one."""
+    if item.docstring is None:
+        raise LookupError(f"{item.path} is public and has no docstring")
+    lines = inspect.cleandoc(item.docstring.value).splitlines()
+    out: list[str] = []
+    fenced = False
+    for number, line in enumerate(lines):
+        indented = line.startswith("  ") or (fenced and not line and _goes_on(lines[number:]))
+        if indented != fenced:
+            if not indented and out[-1] == "":
+                out.pop()
+            out += ["```text"] if indented else ["```", *([""] if line else [])]
+            fenced = indented
+        out.append(line.removeprefix("    ") if fenced else line)
+    if fenced:
+        out.append("```")
+    return "\n".join(out) + "\n"
+
+
+def _goes_on(lines: Sequence[str]) -> bool:
+    """Whether an indented part goes on behind blank lines."""
+    following = next((line for line in lines if line), "")
+    return following.startswith("  ")

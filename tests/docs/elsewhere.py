@@ -1,0 +1,40 @@
+"""The commands of the documentation that are not run with their page: why, and which test runs them otherwise."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """`pattern` matches the whole command without its comment; `test` is FILE or FILE::TEST, None: there is none."""
+
+    pattern: str
+    reason: str
+    test: str | None
+
+
+ELSEWHERE = (
+    Elsewhere(r"make setup", "installs packages", "tests/unit/test_setup.py"),
+    Elsewhere(r"make (test|lint|test-unit|test-sandbox|test-emulation|test-docs)", "this test is part of it", None),
+    Elsewhere(
+        r"CONTROLLER=ryu make .*",
+        "needs an environment that is made over the network the first time",
+        "tests/emulation/test_ryu.py",
+    ),
+    Elsewhere(r"(sudo|apt-get) .*", "changes the machine", None),
+    Elsewhere(
+        r"make test-wireshark|(wireshark|tshark) .*", "setup does not install it", "tests/wireshark/test_tshark.py"
+    ),
+    Elsewhere(
+        r"\.venv/bin/testbed attach",
+        "a shell to type in, and the only sandbox is meant",
+        "tests/sandbox/test_attach.py",
+    ),
+)
+
+
+def elsewhere(command: str) -> Elsewhere | None:
+    """The entry for a command."""
+    return next((item for item in ELSEWHERE if re.fullmatch(item.pattern, command)), None)
