@@ -47,6 +47,7 @@ class ControllerLink:
         self._retry = FIRST_RETRY_SECONDS
         self._timer: Timer | None = None
         self._relaxed: Timer | None = None
+        self._postponed: list[Callable[[], NodeMessage]] = []
         self._connecting = False
         self._quiet = False
         self._connect()
@@ -57,24 +58,38 @@ class ControllerLink:
 
     def send(self, message: NodeMessage) -> None:
         """Queue a message; without a connection it is not kept, because the next NODE_STATE says it all."""
+        self._queue_postponed()
         if self._channel.send(message):
             self._flush()
 
-    def send_later(self, message: NodeMessage) -> None:
-        """As `send`, but together with what else comes within RELAXED_SECONDS."""
-        if self._channel.send(message) and self._relaxed is None:
+    def send_later(self, make: Callable[[], NodeMessage]) -> None:
+        """As `send`, but together with what else comes within RELAXED_SECONDS, and made only then: messages about
+        flows come while a flow is being opened, when there are better things to do.
+        """
+        if not self._channel.up:
+            return
+        self._postponed.append(make)
+        if self._relaxed is None:
             self._relaxed = self._loop.call_later(RELAXED_SECONDS, self._flush)
+
+    def _queue_postponed(self) -> None:
+        postponed, self._postponed = self._postponed, []
+        for make in postponed:
+            self._channel.send(make())
 
     def send_state(self) -> None:
         """Tell the controller the whole state again."""
+        self._queue_postponed()
         if self._channel.send_state():
             self._flush()
 
     def answer(self, xid: int, message: NodeMessage) -> None:
+        self._queue_postponed()
         self._channel.answer(xid, message)
         self._flush()
 
     def result(self, xid: int, reason: str | None = None) -> None:
+        self._queue_postponed()
         self._channel.result(xid, reason)
         self._flush()
 
@@ -86,6 +101,7 @@ class ControllerLink:
             return
         self._loop.remove_reader(sock.fileno())
         self._loop.remove_writer(sock.fileno())
+        self._queue_postponed()
         self._output += self._channel.take_output()
         try:
             sock.settimeout(limit)
@@ -165,6 +181,7 @@ class ControllerLink:
         if self._relaxed is not None:
             self._relaxed.cancel()
             self._relaxed = None
+        self._queue_postponed()
         self._output += self._channel.take_output()
         if self._socket is None or self._connecting:
             return
@@ -205,6 +222,7 @@ class ControllerLink:
             self._loop.remove_writer(sock.fileno())
             sock.close()
         self._output.clear()
+        self._postponed.clear()
         self._channel.disconnected()
         self._cancel()
         # A whole network must not knock at a restarted controller in step.

@@ -7,6 +7,8 @@ from serval_node.wire.naming import SERVICE_PORT_ANY, Naming, normal_name
 from serval_node.wire.serviceid import Prefix, ServiceID
 
 _RAW = "0x"
+# Services by kernel address and port; the table is emptied when a program asked for too many.
+_CACHED = 4096
 
 
 class HostNames:
@@ -20,6 +22,7 @@ class HostNames:
     def __init__(self, naming: Naming, addresses: VirtualAddresses) -> None:
         self.naming = naming
         self.addresses = addresses
+        self._services: dict[tuple[bytes, int], ServiceID] = {}
         for key, _ in addresses.items():
             if not key.startswith(_RAW):
                 naming.service_id(key)  # names of an earlier daemon are known by name again
@@ -50,12 +53,20 @@ class HostNames:
         """The serviceID behind a virtual address and a kernel port; None for an address that stands for
         nothing.
         """
+        known = self._services.get((address, port))  # an address never comes to stand for another name
+        if known is not None:
+            return known
         key = self.addresses.key(address)
         if key is None:
             return None
         if key.startswith(_RAW):
-            return ServiceID.from_hex(key)
-        return self.naming.service_id(key, 0 if port == SERVICE_PORT_ANY else port)
+            found = ServiceID.from_hex(key)
+        else:
+            found = self.naming.service_id(key, 0 if port == SERVICE_PORT_ANY else port)
+        if len(self._services) >= _CACHED:
+            self._services.clear()
+        self._services[address, port] = found
+        return found
 
     def describe(self, what: Prefix | ServiceID) -> str:
         """By name where it is known, else hexadecimal or decimal."""

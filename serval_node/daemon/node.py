@@ -198,9 +198,9 @@ class Node:
         if self._controller is not None:
             self._controller.send(message)
 
-    def _announce_later(self, message: NodeMessage) -> None:
+    def _announce_later(self, make: Callable[[], NodeMessage]) -> None:
         if self._controller is not None:
-            self._controller.send_later(message)
+            self._controller.send_later(make)
 
     def delay_verdict(self, prefix: Prefix, *, release: bool) -> None:
         """Resolve again, or drop, what waits for services of `prefix`; raises ValueError when nothing does."""

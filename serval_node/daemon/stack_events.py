@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 
 from serval_node.control.messages import DelayNotify as DelayNotifyMessage
 from serval_node.control.messages import FlowEvent, NodeMessage
@@ -37,10 +38,8 @@ class ServiceLoads:
                 self.open[prefix] -= 1
 
 
-def message_of(event: Event) -> NodeMessage | None:
-    """What the controller is told of an event; None: nothing."""
-    if isinstance(event, DelayNotify):
-        return DelayNotifyMessage(Prefix.of(event.service_id), event.prefix)
+def flow_event(event: FlowOpened | FlowClosed) -> FlowEvent:
+    """What the controller is told of a flow's begin and end."""
     if isinstance(event, FlowOpened):
         return FlowEvent(
             event="opened",
@@ -50,25 +49,25 @@ def message_of(event: Event) -> NodeMessage | None:
             peer=address_text(event.peer_address),
             incoming=event.server,
         )
-    if isinstance(event, FlowClosed) and event.opened:
-        return FlowEvent(
-            event="reset" if event.reason == "reset" else "closed",
-            service=Prefix.of(event.service_id),
-            local_flow=event.flow_id,
-            incoming=event.server,
-        )
-    return None
+    return FlowEvent(
+        event="reset" if event.reason == "reset" else "closed",
+        service=Prefix.of(event.service_id),
+        local_flow=event.flow_id,
+        incoming=event.server,
+    )
 
 
 class StackEvents:
-    """Hands each event on. `urgent` sends at once, `relaxed` with others of the same moment."""
+    """Hands each event on. `urgent` sends a message at once, `relaxed` makes and sends one with others of the same
+    moment.
+    """
 
     def __init__(
         self,
         log: Callable[[Event], None],
         loads: ServiceLoads,
         urgent: Callable[[NodeMessage], None],
-        relaxed: Callable[[NodeMessage], None],
+        relaxed: Callable[[Callable[[], NodeMessage]], None],
     ) -> None:
         self._log = log
         self._loads = loads
@@ -78,8 +77,7 @@ class StackEvents:
     def handle(self, event: Event) -> None:
         self._log(event)
         self._loads.handle(event)
-        message = message_of(event)
-        if isinstance(message, DelayNotifyMessage):
-            self._urgent(message)
-        elif message is not None:
-            self._relaxed(message)
+        if isinstance(event, DelayNotify):
+            self._urgent(DelayNotifyMessage(Prefix.of(event.service_id), event.prefix))
+        elif isinstance(event, FlowOpened) or (isinstance(event, FlowClosed) and event.opened):
+            self._relaxed(partial(flow_event, event))

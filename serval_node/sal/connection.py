@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from serval_node.sal.events import Refusal
 from serval_node.wire.sal_header import NONCE_LENGTH, Control, ControlFlag
-from serval_node.wire.serial import serial_add, serial_leq, serial_lt
+from serval_node.wire.serial import MASK, serial_add, serial_leq, serial_lt
 
 INITIAL_TIMEOUT = 0.2
 MAX_TIMEOUT = 5.0
@@ -34,8 +34,9 @@ class ControlState:
     __slots__ = ("initial", "local_nonce", "peer_nonce", "pending", "rcv_nxt", "rtt", "snd_nxt", "snd_una")
 
     def __init__(self, rng: random.Random) -> None:
-        self.initial = rng.getrandbits(32)
-        self.local_nonce = rng.getrandbits(8 * NONCE_LENGTH).to_bytes(NONCE_LENGTH, "big")
+        drawn = rng.getrandbits(32 + 8 * NONCE_LENGTH)  # at once: each draw is a system call
+        self.initial = drawn & MASK
+        self.local_nonce = (drawn >> 32).to_bytes(NONCE_LENGTH, "big")
         self.peer_nonce: bytes | None = None
         self.snd_una = self.initial
         self.snd_nxt = self.initial

@@ -84,8 +84,10 @@ class Stack:
 
     def next_timer(self) -> float | None:
         """When ``handle_timer`` wants to be called; 0 for at once."""
-        due = [when for when in (self._context.next_timer(), self._waiting.next_timer()) if when is not None]
-        return min(due, default=None)
+        timer, waiting = self._context.next_timer(), self._waiting.next_timer()
+        if timer is None or waiting is None:
+            return waiting if timer is None else timer
+        return min(timer, waiting)
 
     def handle_timer(self, now: float) -> None:
         """Do what is due."""

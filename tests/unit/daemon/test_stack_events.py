@@ -53,7 +53,7 @@ def test_what_the_controller_is_told() -> None:
     ):
         reactions.handle(event)
     assert urgent == [DelayNotifyMessage(Prefix.of(ID), WEB)]
-    assert relaxed == [
+    assert [make() for make in relaxed] == [
         FlowEvent("opened", Prefix.of(ID), 1, 77, "10.0.0.1", True),
         FlowEvent("reset", Prefix.of(ID), 1, incoming=True),
     ]

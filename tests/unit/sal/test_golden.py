@@ -73,12 +73,12 @@ def unmarked(data: bytes) -> bytes:
 
 
 class Scripted(random.Random):
-    """Gives out a captured end's flowID, first number and nonce, in the order in which a flow draws them."""
+    """Gives out a captured end's flowID, then its nonce and first number, as a flow draws them."""
 
     def __init__(self, packet: SalPacket) -> None:
         super().__init__(0)
         control = control_of(packet)
-        self._left = [(32, packet.src_flow), (32, control.verno), (64, int.from_bytes(control.nonce, "big"))]
+        self._left = [(32, packet.src_flow), (96, int.from_bytes(control.nonce, "big") << 32 | control.verno)]
 
     def getrandbits(self, k: int, /) -> int:
         bits, value = self._left.pop(0)
