@@ -73,7 +73,9 @@ class DelayQueue:
 
     def oldest(self) -> float | None:
         """Since when the first packet waits."""
-        return next((delayed.since for delayed in self._waiting.values()), None)
+        for delayed in self._waiting.values():
+            return delayed.since
+        return None
 
     def __len__(self) -> int:
         return len(self._waiting)

@@ -1,4 +1,6 @@
-"""What happened, for `serval trace`, the event log and the controller: plain values with the host's time."""
+"""What happened, for `serval trace`, the event log and the controller: plain values (as decoded headers are, see
+serval_node.wire.ipv4) with the host's time.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,7 @@ class Refusal(str, Enum):
         return self.value
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SynResolved:
     """A local program's SYN met a rule here; ``target`` is the address that it goes to next."""
 
@@ -59,7 +61,7 @@ class SynResolved:
     target: Address
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SynSent:
     """SYN {source, flow; destination, flow -; service} (S38). ``retransmission`` counts from 0."""
 
@@ -70,7 +72,7 @@ class SynSent:
     destination: Address
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SynForwarded:
     """This service router sent a SYN on: destination rewritten, source kept (S39)."""
 
@@ -85,7 +87,7 @@ class SynForwarded:
     target: Address
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SynReceived:
     """A SYN was given to a local listener (S40)."""
 
@@ -98,7 +100,7 @@ class SynReceived:
     port: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SynAckReceived:
     """The client has its answer; ``path`` is the SOURCE list: client, routers, server. Empty: no router between."""
 
@@ -109,7 +111,7 @@ class SynAckReceived:
     path: tuple[Address, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class FlowOpened:
     """Both ends know each other; ``server`` says which side this host is."""
 
@@ -122,7 +124,7 @@ class FlowOpened:
     peer_address: Address
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class FlowClosed:
     """A flow left the table: closed in order, reset, or given up; ``opened`` when it had been established."""
 
@@ -134,7 +136,7 @@ class FlowClosed:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ConnectFailed:
     """A local program's connect() was refused at once, here (by the rule of ``prefix``) or by a router or instance."""
 
@@ -145,7 +147,7 @@ class ConnectFailed:
     prefix: Prefix | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class DelayNotify:
     """The first SYN for a service met a DELAY rule (S26): someone has to decide."""
 
@@ -154,7 +156,7 @@ class DelayNotify:
     prefix: Prefix
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SynDelayed:
     """A SYN waits here under the DELAY rule of ``prefix``; a repeated one has the place of the first."""
 
@@ -165,7 +167,7 @@ class SynDelayed:
     prefix: Prefix
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Refused:
     """A SYN was not served. ``prefix``: by which rule, None without one; ``client_flow``: the client's flowID, 0 where
     it has none.
