@@ -7,17 +7,20 @@ stamps come from the one clock of this machine, so the order across hosts is the
 from __future__ import annotations
 
 import heapq
+import os
 import re
+import select
 import struct
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from mininet.node import Node
 
-from testbed import hosts, processes, sniffer
+from testbed import hosts, processes, sniffer, symptoms
 from testbed.errors import TestbedError
 from testbed.isolation import in_user_namespace
 from testbed.ownership import make_directory, owned_by_caller
@@ -48,8 +51,18 @@ class Frame:
 class Capture:
     """Running tcpdumps, one per interface. `stop` ends them and merges; the constructor waits until all listen."""
 
-    def __init__(self, nodes: Sequence[Node], directory: Path, *, snap: int = SNAP_BYTES) -> None:
-        """Capture all interfaces of `nodes` into `directory`, `snap` bytes of each frame (0: all). TestbedError."""
+    def __init__(
+        self,
+        nodes: Sequence[Node],
+        directory: Path,
+        *,
+        snap: int = SNAP_BYTES,
+        told: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        """Capture all interfaces of `nodes` into `directory`, `snap` bytes of each frame (0: all). TestbedError.
+
+        `told` hears once, from another thread, that a capture has ended by itself, when that happens.
+        """
         try:
             self.directory = make_directory(directory)
         except OSError as error:
@@ -67,6 +80,7 @@ class Capture:
         except BaseException:  # also when Ctrl-C ends the wait: nothing is left running
             self._end()
             raise
+        self._watch = _Watch([(name, dump) for name, _, dump in self._dumps], directory, told)
 
     @property
     def interfaces(self) -> list[str]:
@@ -85,16 +99,26 @@ class Capture:
         self._dumps.append((interface, path, processes.start("tcpdump", hosts.inside(node, argv), log=log)))
 
     def stop(self) -> Path:
-        """End the captures and write the merged file, whose path is returned; raises TestbedError."""
+        """End the captures and write the merged file, whose path is returned.
+
+        Raises TestbedError, also when a capture had ended before, after writing what there is.
+        """
+        self._watch.stop()
         self._end()
         merged = self.directory / MERGED
         try:
             with merged.open("wb") as output:
                 for block in merge([(name, path) for name, path, _ in self._dumps]):
                     output.write(block)
-            return owned_by_caller(merged)
+            owned_by_caller(merged)
         except OSError as error:
-            raise TestbedError(f"cannot write {merged}: {error.strerror}", "the rest may be cut off too") from None
+            merged.unlink(missing_ok=True)  # half of the frames would mislead
+            room = symptoms.hint(str(error.strerror)) or "make it writable"
+            whole = "" if self._watch.ended else "; the files per interface beside it are whole"
+            raise TestbedError(f"cannot write {merged}: {error.strerror}{whole}", room) from None
+        if self._watch.ended:
+            raise TestbedError(f"{merged} is not complete: {self._watch.ended}", "make room, and run it again")
+        return merged
 
     def dropped(self) -> int:
         """Frames that the kernel could not hand to tcpdump, after `stop`."""
@@ -104,6 +128,44 @@ class Capture:
     def _end(self) -> None:
         for _, _, dump in self._dumps:
             dump.stop()
+
+
+class _Watch:
+    """Waits in a thread for a tcpdump that ends by itself, and tells of the first one: most often the disk is full."""
+
+    def __init__(
+        self, dumps: Sequence[tuple[str, processes.Daemon]], directory: Path, told: Callable[[str], None]
+    ) -> None:
+        self.ended = ""
+        self._directory = directory
+        self._told = told
+        self._dumps = {os.pidfd_open(dump.pid): (name, dump) for name, dump in dumps}
+        self._stopped, self._stop = os.pipe2(os.O_CLOEXEC)
+        self._thread = threading.Thread(target=self._run, name="captures", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Before the captures are ended on purpose. May be called again."""
+        if self._stop < 0:
+            return
+        os.write(self._stop, b".")
+        self._thread.join()
+        for fd in (*self._dumps, self._stopped, self._stop):
+            os.close(fd)
+        self._stop = -1
+
+    def _run(self) -> None:
+        poll = select.poll()
+        for fd in (self._stopped, *self._dumps):
+            poll.register(fd, select.POLLIN)
+        ready = {fd for fd, _ in poll.poll()}
+        if self._stopped in ready:
+            return
+        name, dump = self._dumps[ready.pop()]
+        said = " | ".join(dump.printed().strip().splitlines()[-1:]) or "it said nothing"
+        self.ended = f"the capture of {name} has ended by itself ({said})"
+        hint = symptoms.disk_hint([self._directory]) if symptoms.room(self._directory) < symptoms.FULL_BYTES else ""
+        self._told(f"{self.ended}; the network goes on without it{f': {hint}' if hint else ''}")
 
 
 def _listening(log: Path) -> bool:

@@ -31,6 +31,7 @@ TERMINATE_SECONDS = 10.0
 GRACE_SECONDS = 1.0
 """How long what the command left running may take to end."""
 
+NO_START_STATUS = 126
 INTERRUPTED_STATUS = 128 + signal.SIGINT
 _HANDLED = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)
 
@@ -101,7 +102,14 @@ class Init:
     def _start(self, argv: list[str]) -> None:
         everything = signal.valid_signals()
         before = signal.pthread_sigmask(signal.SIG_BLOCK, everything)
-        self._command = os.fork()
+        try:
+            self._command = os.fork()
+        except OSError as error:
+            # PID 1 loads little: what the limit may be, the outer half of the run explains where it meets it.
+            hint = "the limit of processes is reached: end other programs, or raise it (ulimit -u 4096)"
+            report(TestbedError(f"cannot start {argv[0]}: {error.strerror}", hint))
+            self._status = NO_START_STATUS
+            return
         if not self._command:
             self._become(argv)
         self._set_group()

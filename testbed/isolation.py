@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import errno
 import os
+import platform
 from pathlib import Path
 
-from testbed import linux, sysctl
+from testbed import linux, symptoms, sysctl
 from testbed.errors import TestbedError
 
 RUN_DIRECTORIES = ("openvswitch", "testbed", "netns", "serval")
@@ -46,6 +47,18 @@ def check_tun() -> None:
     except OSError as error:
         raise TestbedError(
             f"{TUN} cannot be opened: {error.strerror}", "the kernel needs its tun driver: sudo modprobe tun"
+        ) from None
+
+
+def check_kernel() -> None:
+    """Raises TestbedError when the kernel is too old for the way in which a run watches its processes."""
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except OSError as error:
+        raise TestbedError(
+            f"this kernel ({platform.release()}) has no pidfd_open: {error.strerror}",
+            "the testbed needs Linux 5.8 or newer; in a container the host's kernel counts, and an old container"
+            " program may forbid what it has",
         ) from None
 
 
@@ -170,5 +183,11 @@ def _not_allowed(what: str, error: OSError) -> TestbedError:
             message, "run it with sudo; in a container it needs --cap-add SYS_ADMIN,NET_ADMIN or --privileged"
         )
     if error.errno == errno.ENOSPC:
-        return TestbedError(message, "a limit in /proc/sys/user/max_*_namespaces is reached")
-    return TestbedError(message)
+        return TestbedError(
+            message, "a limit in /proc/sys/user/max_*_namespaces is reached: raise it, or end other runs"
+        )
+    if error.errno == errno.EINVAL:
+        return TestbedError(
+            message, "this kernel lacks namespaces (CONFIG_NET_NS, CONFIG_PID_NS, CONFIG_USER_NS): take another one"
+        )
+    return TestbedError(message, symptoms.hint(str(error)) or "see the kernel's own words: sudo dmesg | tail")

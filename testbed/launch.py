@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 import inspect
 import os
-import resource
-import shutil
+import re
 import signal
 import sys
 import time
@@ -18,19 +17,24 @@ from types import FrameType
 from typing import NoReturn
 
 import topologies
-from testbed import calibration, openvswitch, sandbox
+from testbed import calibration, failures, openvswitch, requirements
 from testbed.calibration import Calibration
 from testbed.capture import SNAP_BYTES, Capture
 from testbed.errors import TestbedError, report
+from testbed.failures import RESULTS, keep_logs
+from testbed.isolation import in_user_namespace
 from testbed.links import Shape
 from testbed.network import LOG_DIRECTORY, RUN_DIRECTORY, ServalNetwork
-from testbed.ownership import make_directory, owned_by_caller
+from testbed.ownership import make_directory
 from testbed.prompt import Prompt
+from testbed.relay import MAX_DELAY
 from testbed.tour import Tour
+from testbed.words import did_you_mean
 from topologies import TopologyError
 from topologies.declarations import Declared
 
-RESULTS = sandbox.ROOT / "results"
+__all__ = ["keep_logs", "run"]
+
 INTERRUPTED = 128 + signal.SIGINT
 
 
@@ -46,7 +50,7 @@ def run(topology: str, arguments: Sequence[str]) -> int:
     """Run a topology by name with its command-line options; returns the exit status."""
     try:
         kind = topologies.find(topology)
-        options = _parser(topology, kind).parse_args(list(arguments))
+        options = _parser(topology, kind).parse_args(_joined(arguments, kind))
         topo = kind(**_parameters(kind, options))
         _check_links(topo)
     except (TopologyError, ValueError) as error:
@@ -57,20 +61,17 @@ def run(topology: str, arguments: Sequence[str]) -> int:
         return 2
     _prepare_process()
     net = ServalNetwork(topo, say=say, seed=options.seed)
-    status = 1
+    status, why = 1, ""
     try:
         status = _Run(topology, net, options).go()
-    except TestbedError as error:
-        report(error)
-        report(_keep_logs(topology))
+    except (TestbedError, OSError, MemoryError) as error:
+        failures.tell(topology, error)
     except TopologyError as error:
         report(TestbedError(str(error)))
     except KeyboardInterrupt:
-        status = INTERRUPTED
-        say("\ninterrupted")
+        status, why = INTERRUPTED, "\ninterrupted; "
     except Ended as ended:
-        status = 128 + ended.number
-        say(f"\nended by {ended}")
+        status, why = 128 + ended.number, f"\nended by {ended}; "
     finally:
         # Whoever is impatient now would leave the rest to be killed.
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -78,7 +79,7 @@ def run(topology: str, arguments: Sequence[str]) -> int:
         begun = time.monotonic()
         if not net.stop():
             status = status or 1
-        say(f"stopped in order in {time.monotonic() - begun:.1f} s")
+        _say_last(f"{why}stopped in order in {time.monotonic() - begun:.1f} s")
     return status
 
 
@@ -86,7 +87,9 @@ def _check_links(topo: Declared) -> None:
     """Raises TestbedError for rates, delays and losses that make no sense, before anything is started."""
     for first, second, options in topo.links(withInfo=True):
         try:
-            Shape.parse(options)
+            shape = Shape.parse(options)
+            if shape.delay > MAX_DELAY:
+                raise TestbedError(f"a link's delay must be from 0 to {MAX_DELAY:g} s, not {shape.delay:g} s")
         except TestbedError as error:
             raise TestbedError(f"link {first}-{second}: {error.message}", error.hint) from None
 
@@ -94,6 +97,18 @@ def _check_links(topo: Declared) -> None:
 def say(line: str) -> None:
     """A line for the user, at once."""
     print(line, flush=True)
+
+
+def _say_last(line: str) -> None:
+    try:
+        say(line)
+    except OSError:
+        pass  # the terminal was closed, which is why the run ends, or the disk under the output is full
+
+
+def say_warning(line: str) -> None:
+    """A line about something that happened meanwhile, perhaps while the user types."""
+    say(f"\n*** {line}")
 
 
 @dataclass
@@ -106,12 +121,14 @@ class _Run:
 
     def go(self) -> int:
         say(f"{self.topology}: {self.net.topo.summary}")
+        captures = None if self.options.capture is None else self._capture_directory()
+        self._check_machine()
         self.net.start()
         for warning in self.net.warnings:
             say(f"  warning: {warning}")
         measured = None if self.options.no_calibration else self._calibrate()
-        if self.options.capture is not None:
-            self._capture()
+        if captures is not None:
+            self._capture(captures)
         self.net.start_services()
         for line in banner(self.net, measured):
             say(line)
@@ -125,16 +142,42 @@ class _Run:
     def _calibrate(self) -> Calibration:
         begun = time.monotonic()
         first = self.net.serval_hosts[0].name
-        measured = calibration.calibrate(self.net, first, self.net.topo.services[0].hosts[0])
+        last = self.net.topo.services[0].hosts[0]
+        try:
+            measured = calibration.calibrate(self.net, first, last)
+        except TestbedError as error:
+            hint = "is the loss too high? --no-calibration builds the network without measuring it"
+            raise TestbedError(f"cannot measure the way from {first} to {last}: {error.message}", hint) from None
         say(f"  rate and round-trip time measured: {time.monotonic() - begun:.1f} s")
         return measured
 
-    def _capture(self) -> None:
-        stamp = time.strftime("%Y%m%d-%H%M%S")
-        chosen = (
-            Path(self.options.capture) if self.options.capture else RESULTS / f"{self.topology}-{stamp}" / "capture"
+    def _check_machine(self) -> None:
+        """Raises TestbedError that names what this machine lacks."""
+        topo, asked = self.net.topo, self.options
+        wanted = [] if asked.no_calibration else [requirements.MEASURING]
+        wanted += [requirements.CAPTURING] if asked.capture is not None and not in_user_namespace() else []
+        wanted += [] if sys.stdin.isatty() and not asked.tour else [requirements.TOUR]
+        requirements.check(
+            programs=wanted,
+            services=[service.command for service in topo.services],
+            members=len(topo.nodes()) + len(topo.links()),
         )
-        capture = Capture(self.net.hosts, chosen.absolute(), snap=self.options.snap)
+
+    def _capture_directory(self) -> Path:
+        """Makes it before anything is started; raises TestbedError when nothing can be written there."""
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        asked = self.options.capture
+        chosen = (Path(asked) if asked else RESULTS / f"{self.topology}-{stamp}" / "capture").absolute()
+        try:
+            make_directory(chosen)
+            requirements.check_writable(chosen)
+        except OSError as error:
+            message = f"cannot write captures to {chosen}: {error.strerror}"
+            raise TestbedError(message, "name another directory: --capture DIR") from None
+        return chosen
+
+    def _capture(self, directory: Path) -> None:
+        capture = Capture(self.net.hosts, directory, snap=self.options.snap, told=say_warning)
         say(f"  capturing on {len(capture.interfaces)} interfaces")
 
         def finish() -> None:
@@ -200,7 +243,7 @@ def _impairments(net: ServalNetwork) -> str:
 
 
 def _parser(topology: str, kind: type[Declared]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=f"testbed run {topology}", description=kind.summary)
+    parser = _Parser(prog=f"testbed run {topology}", description=kind.summary)
     for name, text in kind.parameters.items():
         parser.add_argument(_option(name), dest=name, metavar="X", help=text)
     parser.add_argument(
@@ -226,6 +269,28 @@ def _parser(topology: str, kind: type[Declared]) -> argparse.ArgumentParser:
     parser.add_argument("--tour", action="store_true", help="show the tour at a terminal too, and no prompt")
     parser.add_argument("--no-calibration", action="store_true", help="do not measure rate and round-trip time first")
     return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors in two lines: what is wrong, and where all options are listed."""
+
+    def error(self, message: str) -> NoReturn:
+        unknown = message.partition("unrecognized arguments: ")[2].split()
+        known = [option for action in self._actions for option in action.option_strings]
+        near = did_you_mean(unknown[0], known) if unknown else ""
+        report(TestbedError(f"{self.prog.split()[-1]}: {message}{near}", f"all options: {self.prog} --help"))
+        raise SystemExit(2)
+
+
+def _joined(arguments: Sequence[str], kind: type[Declared]) -> list[str]:
+    """`--delay -5ms` as `--delay=-5ms`: argparse would say that --delay lacks its value, and not what is wrong."""
+    joined: list[str] = []
+    for word in arguments:
+        if joined and joined[-1] in map(_option, kind.parameters) and re.match(r"-\.?\d", word):
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    return joined
 
 
 def _option(parameter: str) -> str:
@@ -260,7 +325,7 @@ def _snap(text: str) -> int:
 
 
 def _prepare_process() -> None:
-    """Signals that end the run, programs of this Python's environment on PATH, and as many descriptors as allowed."""
+    """Signals that end the run, and programs of this Python's environment on PATH."""
 
     def end(number: int, _frame: FrameType | None) -> NoReturn:
         raise Ended(number)
@@ -269,20 +334,3 @@ def _prepare_process() -> None:
     signal.signal(signal.SIGHUP, end)
     programs = str(Path(sys.executable).parent)
     os.environ["PATH"] = os.pathsep.join([programs, os.environ.get("PATH", os.defpath)])
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _keep_logs(topology: str) -> TestbedError:
-    """Copy the run's logs out of the sandbox, with which they would go; returns where they are, or why not."""
-    kept = RESULTS / f"failed-{topology}-{time.strftime('%Y%m%d-%H%M%S')}"
-    try:
-        make_directory(kept)
-        for log in sorted(RUN_DIRECTORY.rglob("*.log")):
-            target = kept / log.relative_to(RUN_DIRECTORY)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(log, target)
-        owned_by_caller(kept, recursive=True)
-    except OSError as error:
-        return TestbedError(f"the logs could not be kept in {kept}: {error.strerror}")
-    return TestbedError(f"the logs were kept in {kept}")

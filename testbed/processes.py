@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from testbed import symptoms
 from testbed.errors import TestbedError
 from testbed.ownership import make_directory, owned_by_caller
 
@@ -81,7 +82,8 @@ class Daemon:
 
     def _error(self, message: str) -> TestbedError:
         lines = self.log.read_text(errors="replace").splitlines()[-_TAIL_LINES:]
-        return TestbedError(f"{message}: {' | '.join(lines) or 'it printed nothing'}", f"its log is {self.log}")
+        text = f"{message}: {' | '.join(lines) or 'it printed nothing'}"
+        return TestbedError(text, _hints(text, f"its log is {self.log}"))
 
 
 def start(
@@ -101,8 +103,14 @@ def start(
     Raises TestbedError when the program is missing, ends early, or is not ready in time (seconds).
     """
     path = Path(log)
-    make_directory(path.parent)
-    with path.open("ab") as output:
+    try:
+        make_directory(path.parent)
+        log_file = path.open("ab")
+    except OSError as error:
+        raise TestbedError(
+            f"{name}: cannot write its log {path}: {error.strerror}", symptoms.hint(str(error))
+        ) from None
+    with log_file as output:
         owned_by_caller(path)
         log_start = output.tell()
         try:
@@ -139,7 +147,8 @@ def run(
 
     Raises TestbedError, with the command and what it said, when it is missing, fails, or is not done in time (seconds).
     """
-    command = " ".join(argv)
+    first, *more = " ".join(argv).splitlines() or [""]
+    command = f"{first} ..." if more else first  # of a script; which line it was, the script itself says
     try:
         done = subprocess.run(
             list(argv),
@@ -155,10 +164,12 @@ def run(
     except OSError as error:
         raise _cannot_start(argv[0], argv, error) from None
     except subprocess.TimeoutExpired:
-        raise TestbedError(f"`{command}` was not done within {timeout:g} s") from None
+        text = f"`{command}` was not done within {timeout:g} s"
+        raise TestbedError(text, symptoms.hint(text)) from None
     if done.returncode:
         said = " | ".join((done.stderr or done.stdout).strip().splitlines()[-_TAIL_LINES:]) or "it said nothing"
-        raise TestbedError(f"`{command}` failed with {_status(done.returncode)}: {said}")
+        text = f"`{command}` failed with {_status(done.returncode)}: {said}"
+        raise TestbedError(text, symptoms.hint(said))
     return done.stdout
 
 
@@ -171,4 +182,10 @@ def _cannot_start(name: str, argv: Sequence[str], error: OSError) -> TestbedErro
     unreadable = isinstance(error, PermissionError) and "/" not in argv[0]
     if unreadable or (isinstance(error, FileNotFoundError) and error.filename in (None, argv[0])):
         return TestbedError(f"{name}: the program {argv[0]} is missing", "install what is missing: make setup")
-    return TestbedError(f"{name}: cannot start {argv[0]}: {error.strerror}")
+    text = f"{name}: cannot start {argv[0]}: {error.strerror}"
+    return TestbedError(text, symptoms.hint(text))
+
+
+def _hints(said: str, place: str) -> str:
+    known = symptoms.hint(said)
+    return place if known is None else f"{known}\n  {place}"

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from testbed import ancestors, init, isolation, linux
+from testbed import ancestors, init, isolation, linux, symptoms
 from testbed.errors import TestbedError, report
 from testbed.terminal import Terminal
 
@@ -66,6 +66,7 @@ def run(argv: Sequence[str], *, name: str, private_tmp: bool = False) -> int:
     Changes the calling process for good when it is not root (it enters a user namespace), and it must have a single
     thread: this is for programs that do nothing else. Raises TestbedError when the sandbox cannot be made.
     """
+    isolation.check_kernel()
     isolation.check_tun()
     watched = ancestors.watch()
     ignored = [number for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT) if _is_ignored(number)]
@@ -79,7 +80,10 @@ def run(argv: Sequence[str], *, name: str, private_tmp: bool = False) -> int:
     foreground = terminal is not None and terminal.ours
     sys.stdout.flush()
     sys.stderr.flush()
-    pid = os.fork()
+    try:
+        pid = os.fork()
+    except OSError as error:
+        raise TestbedError(f"cannot start the sandbox: {error.strerror}", symptoms.hint(str(error))) from None
     if not pid:
         ours.close()
         _become_init(list(argv), theirs, name=name, foreground=foreground, ignored=ignored, private_tmp=private_tmp)
@@ -127,7 +131,7 @@ def _become_init(
     except TestbedError as error:
         report(error)
     except OSError as error:
-        report(TestbedError(f"cannot start the sandbox: {error}"))
+        report(TestbedError(f"cannot start the sandbox: {error}", symptoms.hint(str(error))))
     finally:
         os._exit(1)
 

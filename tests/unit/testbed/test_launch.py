@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from testbed import launch
+from testbed import failures, launch
 from testbed.network import ServalNetwork
 from topologies.datacenter import Datacenter
 
@@ -62,17 +62,20 @@ def test_an_unknown_option_ends_with_usage(capsys: pytest.CaptureFixture[str]) -
 def test_logs_of_a_failed_run_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "run" / "hosts" / "dan").mkdir(parents=True)
     (tmp_path / "run" / "hosts" / "dan" / "servald.log").write_text("said")
-    monkeypatch.setattr(launch, "RUN_DIRECTORY", tmp_path / "run")
-    monkeypatch.setattr(launch, "RESULTS", tmp_path / "results")
-    assert "were kept in" in launch._keep_logs("datacenter").message
+    monkeypatch.setattr(failures, "LOGS", tmp_path / "run")
+    monkeypatch.setattr(failures, "RESULTS", tmp_path / "results")
+    assert "were kept in" in launch.keep_logs("datacenter").message
     (kept,) = (tmp_path / "results").glob("failed-datacenter-*/hosts/dan/servald.log")
     assert kept.read_text() == "said"
 
 
 def test_logs_that_cannot_be_kept_are_no_second_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("in the way")
-    monkeypatch.setattr(launch, "RESULTS", tmp_path / "file" / "results")
-    assert "could not be kept" in launch._keep_logs("datacenter").message
+    (tmp_path / "a.log").write_text("said")
+    monkeypatch.setattr(failures, "LOGS", tmp_path)
+    monkeypatch.setattr(failures, "RESULTS", tmp_path / "file" / "results")
+    monkeypatch.setattr(failures.tempfile, "gettempdir", lambda: str(tmp_path / "file" / "tmp"))
+    assert "could not be kept" in launch.keep_logs("datacenter").message
 
 
 def test_what_fails_at_the_stop_shows_in_the_status(
