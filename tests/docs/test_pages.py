@@ -10,7 +10,7 @@ import pytest
 from tests.docs import pages
 from tests.docs.elsewhere import ELSEWHERE, elsewhere
 from tests.docs.pages import ROOT, Command, difference
-from tests.docs.reader import RUN_COMMAND, CommandFailed, Reader, shell, tree
+from tests.docs.reader import RUN_COMMAND, CommandFailed, Reader, other_run, shell, tree
 
 PAGES = [page.relative_to(ROOT).as_posix() for page in pages.pages()]
 
@@ -34,7 +34,12 @@ def problem(reader: Reader, command: Command) -> str | None:
     if elsewhere(command.bare) or command.bare == RUN_COMMAND:
         return None
     try:
-        status, seen = reader.run(command) if command.at_prompt else shell(command.text)
+        if command.at_prompt:
+            status, seen = reader.run(command)
+        elif command.text.startswith("make topo-"):
+            status, seen = other_run(command.text)
+        else:
+            status, seen = shell(command.text)
     except CommandFailed as failure:
         return str(failure)
     if status != command.status:

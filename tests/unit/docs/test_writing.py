@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import errno
 import importlib.util
+import os
 import re
 import shlex
 from collections.abc import Iterator
@@ -21,6 +23,8 @@ PAGES = [path.relative_to(ROOT).as_posix() for path in pages.pages()]
 LINK = re.compile(r"\]\(([^)#\s]+)(#[^)\s]*)?\)")
 INLINE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 OURS = ("serval_node", "controllers", "topologies", "testbed", "experiments")
+OF_OTHERS = (os.strerror(errno.EADDRINUSE),)
+"""Messages of the README's table that programs of others print."""
 PLACEHOLDER = re.compile(r"[A-Z]{2,}|\.\.\.|\|")
 
 
@@ -72,11 +76,10 @@ def test_links_lead_somewhere(page: str) -> None:
 
 
 def test_every_page_is_in_the_index() -> None:
-    index = {
-        target for page in ("README.md", "docs/README.md") for target, _ in LINK.findall((ROOT / page).read_text())
-    }
-    linked = {target.removeprefix("docs/") for target in index}
-    assert {page.removeprefix("docs/") for page in PAGES if page.startswith("docs/")} - {"README.md"} <= linked
+    index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    linked = {target for target, _ in LINK.findall(index)}
+    lost = {page.removeprefix("docs/") for page in PAGES if page.startswith("docs/")} - {"README.md"} - linked
+    assert not lost, f"give each a line in docs/README.md, in reading order: {', '.join(sorted(lost))}"
 
 
 # -- commands inside sentences
@@ -203,3 +206,17 @@ def test_the_table_of_exceptions_does_not_take_everything() -> None:
     assert elsewhere("make setup") is not None
     assert elsewhere("make topo-datacenter") is None
     assert elsewhere("ls") is None
+
+
+def test_troubleshooting_speaks_the_programs_words() -> None:
+    """Each message of the README's table is in the code, but for what `...` stands for."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8").partition("## When something goes wrong")[2]
+    rows = [row.split("|")[1] for row in text.partition("\n## ")[0].splitlines() if row.startswith("| `")]
+    files = [path for room in (*OURS, "scripts") for path in (ROOT / room).rglob("*") if path.is_file()]
+    source = "\n".join(path.read_text(encoding="utf-8") for path in files if path.suffix in ("", ".py"))
+    messages = [message for row in rows for message in INLINE.findall(row)]
+    assert messages
+    for message in messages:
+        said = re.sub(r"^(setup|testbed|serval|WARNING): |^\*\*\* ", "", message)
+        for part in filter(None, (part.strip() for part in said.split("..."))):
+            assert part in source or part in OF_OTHERS, f"README.md: no program says {part!r}"
