@@ -11,6 +11,7 @@ from serval_node.cli import bind, connect, explain, show, trace
 from serval_node.cli.errors import CommandError
 from serval_node.cli.output import print_json
 from serval_node.cli.run import run
+from serval_node.cli.watch_options import LONGEST_INTERVAL, SHORTEST_INTERVAL, TABLES
 from serval_node.control.local import CONTROL_PATH, Client, ControlError
 
 _DESCRIPTION = """\
@@ -26,7 +27,8 @@ examples:
   echo hello | serval connect echo.example               a netcat by service name
   serval run --service web.example -- python3 -m http.server 80
   serval explain web.example                             the rules that a connect would meet; sends nothing
-  serval trace web.example                               one connect, step by step as on the slides"""
+  serval trace web.example                               one connect, step by step as on the slides
+  serval watch                                           the tables, live, with what changed marked (q ends it)"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -69,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_run(commands)
     _add_trace(commands, as_json)
     _add_explain(commands, as_json)
+    _add_watch(commands)
     return parser
 
 
@@ -159,6 +162,33 @@ def _add_explain(
     parser.add_argument("service", help="a service, in any of the forms of `serval --help`")
 
 
+def _add_watch(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "watch",
+        help="the tables, live, with what changed marked",
+        description="Show the node's tables until q or Ctrl-C: rows that are new (+), changed (*) and gone (-) are "
+        "marked for a moment. Where standard output is no terminal, print a line for each change instead. A node that "
+        "does not run is waited for.",
+    )
+    parser.add_argument("--table", choices=TABLES, help="only this table (default: all three)")
+    parser.add_argument(
+        "--interval", type=_interval, default=1.0, metavar="S", help="seconds from picture to picture (default 1)"
+    )
+    parser.add_argument("--seconds", type=_interval, metavar="S", help="end after this time")
+    parser.add_argument("--once", action="store_true", help="print the tables once, as plain text, and end")
+
+
+def _interval(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not SHORTEST_INTERVAL <= seconds <= LONGEST_INTERVAL:
+        limits = f"{SHORTEST_INTERVAL:g} to {LONGEST_INTERVAL:g}"
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from {limits}")
+    return seconds
+
+
 def _positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 on")
@@ -229,6 +259,14 @@ def _explain(client: Client, options: argparse.Namespace) -> int:
     return explain.explain(client, options.service, as_json=options.json)
 
 
+def _watch(client: Client, options: argparse.Namespace) -> int:
+    # The one command with modules that the others shall not pay for.
+    from serval_node.cli import watch
+
+    tables = TABLES if options.table is None else (options.table,)
+    return watch.watch(client.path, watch.Options(tables, options.interval, options.seconds, options.once))
+
+
 _COMMANDS = {
     "table": _table,
     "flows": _flows,
@@ -239,6 +277,7 @@ _COMMANDS = {
     "bind": _bind,
     "run": _run,
     "trace": _trace,
+    "watch": _watch,
 }
 
 

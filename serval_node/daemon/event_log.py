@@ -25,13 +25,13 @@ class EventLog:
     def add(self, event: Any) -> None:
         self._events.append(event)
 
-    def since(self, time: float) -> list[dict[str, Any]]:
-        """Events at or after a monotonic time, oldest first. The clock is the machine's, the same on every
-        host.
+    def since(self, time: float, last: int = KEPT) -> list[dict[str, Any]]:
+        """Events at or after a monotonic time, oldest first, the `last` ones of them. The clock is the machine's, the
+        same on every host.
         """
-        found = []
+        found: list[dict[str, Any]] = []
         for event in reversed(self._events):
-            if event.time < time:
+            if event.time < time or len(found) == last:
                 break
             found.append(event_json(event, self._describe))
         return found[::-1]

@@ -10,9 +10,10 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from serval_node.control.rules import get_address, get_integer, get_list, get_number, get_text, to_address
+from serval_node.control.rules import get_address, get_float, get_integer, get_list, get_number, get_text, to_address
 from serval_node.daemon import views
 from serval_node.daemon.control_server import Connection, RequestError
+from serval_node.daemon.event_log import KEPT
 from serval_node.daemon.rules import hand_rule
 from serval_node.sal.explanation import Arrival
 from serval_node.wire.ipv4 import address, address_text
@@ -83,6 +84,22 @@ class Operations:
 
     def names(self, _request: Request, _connection: Connection) -> dict[str, Any]:
         return {"names": views.names(self._node.names)}
+
+    def snapshot(self, request: Request, _connection: Connection) -> dict[str, Any]:
+        node = self._node
+        parts = get_list(request, "parts")
+        answer: dict[str, Any] = {"status": node.status(), "now": time.monotonic()}
+        for part in parts:
+            if part == "table":
+                answer["table"] = views.table(node.stack.service_table, node.names)
+            elif part == "flows":
+                answer["flows"] = views.flows(node)
+            elif part == "events":
+                since, last = get_float(request, "since", 0.0), get_integer(request, "last", high=KEPT)
+                answer["events"] = node.events.since(since, last)
+            else:
+                raise RequestError(f"'parts' are of table, flows, events; {part!r} is none")
+        return answer
 
     def events(self, request: Request, _connection: Connection) -> dict[str, Any]:
         since = request.get("since", 0.0)
@@ -248,6 +265,7 @@ _OPERATIONS: dict[str, Operation] = {
         "resolve",
         "rule_remove",
         "rule_set",
+        "snapshot",
         "stat",
         "status",
         "table",
