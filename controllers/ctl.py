@@ -182,6 +182,8 @@ def _status(answer: Mapping[str, Any]) -> str:
     if "switches" in answer:
         state = "ready" if answer["fabric_ready"] else "looking for links"
         lines.append(f"switches  {len(answer['switches'])}, {state}")
+    elif "connected_switches" in answer:
+        lines.append(f"switches  {len(answer['connected_switches'])}, ruled by other apps than the switch fabric")
     return "\n".join(lines)
 
 

@@ -177,24 +177,22 @@ class Runner:
         """Close all apps; False when ours took more than `limit` seconds and were given up."""
         if self._manager is None:
             return True
-        apps = dict(self._manager.applications)
-        closing = {name: hub.spawn(self._manager.uninstantiate, name) for name in apps}
-        ours = {name for name, app in apps.items() if type(app).__module__ in self._ours}
-        well = _await_ends([closing[name] for name in ours], limit)
-        if not _await_ends([closing[name] for name in closing.keys() - ours], OTHERS_CLOSE_SECONDS):
-            LOG.info(
-                "apps that are not ours have not ended within %g s; they end with the process", OTHERS_CLOSE_SECONDS
-            )
-        return well
+        apps = self._manager.applications
+        ours = [name for name, app in apps.items() if type(app).__module__ in self._ours]
+        # They may be in the middle of a request to ours.
+        others = [name for name in apps if name not in ours]
+        if not self._end(others, OTHERS_CLOSE_SECONDS):
+            LOG.info("%s not ended within %g s: to end with the process", ", ".join(others), OTHERS_CLOSE_SECONDS)
+        return self._end(ours, limit)
 
-
-def _await_ends(threads: Iterable[Any], limit: float) -> bool:
-    deadline = time.monotonic() + limit
-    while not all(getattr(thread, "dead", False) for thread in threads):
-        if time.monotonic() > deadline:
-            return False
-        hub.sleep(0.02)
-    return True
+    def _end(self, names: Iterable[str], limit: float) -> bool:
+        threads = [hub.spawn(self._manager.uninstantiate, name) for name in names]
+        deadline = time.monotonic() + limit
+        while not all(getattr(thread, "dead", False) for thread in threads):
+            if time.monotonic() > deadline:
+                return False
+            hub.sleep(0.02)
+        return True
 
 
 def is_about_node(event: Any) -> bool:

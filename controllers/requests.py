@@ -3,7 +3,7 @@
 Requests and answers are those of `serval_node.control.local`. A node is given by name or address, a service in any text
 form; names stand for the prefix that bind(name) binds.
 
-    status                                        nodes, and whether found rules are still being kept
+    status                                        nodes, switches, and whether found rules are still being kept
     nodes                                         every connected node
     services                                      every registered service: instances, policy, routers
     rules    node                                 the node's service table, asked from the node now
@@ -92,6 +92,7 @@ class HandRequests:
             "relearning": control.relearning.holding(now),
             "grace_left": control.relearning.seconds_left(now),
             "waiting_for": control.relearning.waiting_for(),
+            "connected_switches": [f"{datapath_id:016x}" for datapath_id in control.switches],
             "pending": sum(len(book.pending) for book in control.books.values()),
         }
         return [Answer(ticket, body)]

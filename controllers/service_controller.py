@@ -55,6 +55,7 @@ class ServiceController(DatapathApp):
         self._requests = HandRequests(self.control)
         self.hand_operations = self._requests.operations
         self._assemblers: dict[int, experimenter.Assembler] = {}
+        self._switches: dict[int, Any] = {}
         self._watch = Watch()
         self._news = hub.Queue()
 
@@ -78,6 +79,18 @@ class ServiceController(DatapathApp):
     def left(self, datapath_id: int) -> None:
         del self._assemblers[datapath_id]
         self._carry_out(self.control.lost(datapath_id))
+
+    @set_ev_cls(ofp_event.EventOFPStateChange, [framework.MAIN, framework.DEAD])
+    def _on_switch(self, event: Any) -> None:
+        """Switches are another app's; here they are only counted."""
+        switch, number = event.datapath, event.datapath.id
+        if number is None or experimenter.is_serval_datapath(number):
+            return
+        if event.state == framework.MAIN:
+            self._switches[number] = switch
+        elif self._switches.get(number) is switch:
+            del self._switches[number]
+        self.control.switches = sorted(self._switches)
 
     def sent(self, refused: bytes) -> bool:
         """Apps that are shown the nodes may try to make flows there, and are told so themselves."""

@@ -87,8 +87,9 @@ class NodeBook:
 
 
 class ServiceControl:
-    """All nodes. `handle`, `lost`, `tick` and `requests.HandRequests` change what is known; `settle` brings the nodes
-    in line with it. All return what to send, in order. `now` is in seconds of one monotonic clock.
+    """All nodes, and which `switches` are connected. `handle`, `lost`, `tick` and `requests.HandRequests` change what
+    is known; `settle` brings the nodes in line with it. All return what to send, in order. `now` is in seconds of one
+    monotonic clock.
     """
 
     def __init__(
@@ -105,6 +106,7 @@ class ServiceControl:
         self.relearning = Relearning(now, grace)
         self.books: dict[int, NodeBook] = {}
         self.loads: dict[Prefix, dict[str, float]] = {}
+        self.switches: list[int] = []
         self._known_hand_rules: dict[int, tuple[str, NodeRules]] = {}
         self._next_load = now
         self._xid = 0x80000000

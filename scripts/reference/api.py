@@ -38,6 +38,19 @@ FACES = (
     Face("topologies.datacenter", "The datacenter", ("Datacenter",)),
     Face("controllers.policies", "Policies", ("Policy", "PolicyBook", "PolicyError")),
     Face("controllers.directory", "What policies are given", ("Instance",)),
+    Face(
+        "controllers.api",
+        "Services in a Ryu app",
+        (
+            "request",
+            "RequestRefused",
+            "EventNodeUp",
+            "EventNodeDown",
+            "EventServiceRegistered",
+            "EventServiceUnregistered",
+            "EventServiceDelayed",
+        ),
+    ),
     Face("serval_node.control.rules", "Rules", ("RuleSpec", "TargetSpec", "forward", "MessageError")),
 )
 

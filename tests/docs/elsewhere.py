@@ -23,6 +23,11 @@ ELSEWHERE = (
         "needs an environment that is made over the network the first time",
         "tests/emulation/test_ryu.py",
     ),
+    Elsewhere(
+        r"(CONTROLLER=ryu )?\.venv(-ryu)?/bin/python -m controllers\.run --app .*",
+        "runs until it is stopped, with an app that the reader has",
+        "tests/emulation/test_own_apps.py",
+    ),
     Elsewhere(r"(sudo|apt-get) .*", "changes the machine", None),
     Elsewhere(
         r"make test-wireshark|(wireshark|tshark) .*", "setup does not install it", "tests/wireshark/test_tshark.py"
