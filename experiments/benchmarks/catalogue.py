@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from experiments.benchmarks import connecting, goodput
+from experiments.benchmarks import connecting, fifty, goodput
 from testbed.errors import TestbedError
 from testbed.measure.plan import Benchmark
 
-BENCHMARKS: tuple[Benchmark, ...] = (*goodput.BENCHMARKS, *connecting.BENCHMARKS)
+BENCHMARKS: tuple[Benchmark, ...] = (*goodput.BENCHMARKS, *connecting.BENCHMARKS, *fifty.BENCHMARKS)
 
 
 def choose(names: Sequence[str]) -> list[Benchmark]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import secrets
 import signal
 import sys
@@ -46,6 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except TestbedError as error:
         report(error)
         return 1
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -107,6 +111,9 @@ def _measure(options: argparse.Namespace) -> int:
     status = 0
     try:
         status = 0 if engine.run(benchmarks) else 1
+    except TestbedError as error:  # it cannot be saved any more; what is in memory is still shown
+        report(error)
+        status = 1
     except KeyboardInterrupt:
         status = 128 + signal.SIGINT
         print("\ninterrupted: what was measured is kept")

@@ -29,7 +29,8 @@ class Engine:
         progress: Progress,
         save: Callable[[], None],
         *,
-        gap: Gap = machine.gap,
+        before: Gap | None = None,
+        after: Gap = machine.gap,
         snapshot: Callable[[], machine.Snapshot] = machine.snapshot,
         complaint: Complain = machine.complaint,
     ) -> None:
@@ -37,7 +38,11 @@ class Engine:
         self._settings = settings
         self._progress = progress
         self._save = save
-        self._gap, self._snapshot, self._complaint = gap, snapshot, complaint
+        # A quick run shows that things work, on whatever machine.
+        self._repeats = 0 if settings.quick else REPEATS
+        self._before = before or (machine.gap if settings.quick else machine.quiet_gap)
+        self._after = after
+        self._snapshot, self._complaint = snapshot, complaint
         self._begun = time.monotonic()
 
     def run(self, benchmarks: Sequence[Benchmark]) -> bool:
@@ -79,9 +84,9 @@ class Engine:
         with benchmark.bed(entry["parameters"], self._settings) as bed:
             entry["bed"] = dict(bed.facts())
             for turn in turns:
-                for attempt in range(REPEATS + 1):
+                for attempt in range(self._repeats + 1):
                     pair = self._pair(bed, benchmark, turn, attempt)
-                    last = attempt == REPEATS or repeats_left == 0
+                    last = attempt == self._repeats or repeats_left == 0
                     pair["used"] = pair["void"] is None or last
                     entry["pairs"].append(pair)
                     self._save()
@@ -98,7 +103,7 @@ class Engine:
             "order": list(turn.order),
             "at": time.monotonic() - self._begun,
         }
-        loads = {"before": self._gap()}
+        loads = {"before": self._before()}
         roles = ("reference", "subject") if turn.reference_first else ("subject", "reference")
         for role, variant in zip(roles, turn.order, strict=True):
             first = self._snapshot()
@@ -108,7 +113,7 @@ class Engine:
             if "bits" in metrics and "cpu_per_gigabit" not in metrics:
                 metrics["cpu_per_gigabit"] = loads[role].cpu / (metrics["bits"] / 1e9)
             pair[role] = {"metrics": metrics, "samples": dict(reading.samples), "facts": dict(reading.facts)}
-        loads["after"] = self._gap()
+        loads["after"] = self._after()
         reasons = [f"{when}: {why}" for when, load in loads.items() if (why := self._complaint(load)) is not None]
         pair["void"] = "; ".join(reasons) or None
         pair["load"] = {when: asdict(load) for when, load in loads.items()}

@@ -17,6 +17,8 @@ STEAL_LIMIT = 0.02
 OTHERS_LIMIT = 0.10
 """Shares of the whole machine's CPU time from which on a pair is void."""
 GAP_SECONDS = 0.1
+QUIET_SECONDS = 3.0
+"""How long a pair waits for a quiet machine before it begins anyway."""
 _TICK = os.sysconf("SC_CLK_TCK")
 _TICKS_NOISE = 3.0
 """A gap counts few ticks: so many of them may be chance."""
@@ -105,6 +107,14 @@ def gap(seconds: float = GAP_SECONDS) -> Load:
     first = snapshot()
     time.sleep(seconds)
     return between(first, snapshot())
+
+
+def quiet_gap(limit: float = QUIET_SECONDS) -> Load:
+    """The load while we do nothing, once there is nothing to complain about, or after `limit` seconds as it is."""
+    deadline = time.monotonic() + limit
+    while complaint(load := gap()) is not None and time.monotonic() < deadline:
+        continue
+    return load
 
 
 def complaint(load: Load) -> str | None:

@@ -16,7 +16,9 @@ def number(value: float | None) -> str:
     """Four significant digits, without an exponent where that is readable."""
     if value is None:
         return "-"
-    if value == 0 or 1e-4 <= abs(value) < 1e5:
+    if value == 0:
+        return "0"
+    if 1e-4 <= abs(value) < 1e5:
         digits = 0 if abs(value) >= 1000 else 4
         return f"{value:.0f}" if not digits else f"{value:#.4g}".rstrip(".")
     return f"{value:.3e}"
