@@ -9,22 +9,35 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from typing import Any
 
-from testbed import attach, sandbox
+from testbed import attach, sandbox, symptoms
 from testbed.errors import TestbedError, report
+
+QUIETLY = ("env", "--block-signal=INT")
+"""Before Python: a Ctrl-C while it starts waits until __main__ can end without a stack trace."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point: returns the exit status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
+        if words[:1] == ["mn"] and words[1:2] not in ([], ["--"], ["-h"], ["--help"]):
+            words.insert(1, "--")  # it has no options of its own
         # argparse would take the dashes and then the command's first word for a sandbox's name.
-        at = words.index("--") if words[:1] in (["exec"], ["attach"]) and "--" in words else len(words)
+        at = (
+            words.index("--")
+            if words[:1] in (["exec"], ["attach"], ["mn"], ["launch-mn"]) and "--" in words
+            else len(words)
+        )
         options = _parser().parse_args(words[:at])
         options.after_dashes = words[at + 1 :]
         return options.action(options)
     except TestbedError as error:
         report(error)
+        return 1
+    except (OSError, MemoryError) as error:
+        report(symptoms.explained(error))
         return 1
     except KeyboardInterrupt:  # before there is anything to clean up
         return 128 + signal.SIGINT
@@ -40,6 +53,16 @@ def _parser() -> argparse.ArgumentParser:
         "options", nargs=argparse.REMAINDER, metavar="OPTIONS", help="the topology's own; --help shows them"
     )
     command.set_defaults(action=_run)
+
+    command = commands.add_parser(
+        "mn",
+        help="run Mininet's own mn, with Serval hosts by --host serval",
+        usage="testbed mn [-h] [-- OPTIONS OF MN]",
+        description="Run Mininet's own mn in a new sandbox. Its switches are those of a private Open vSwitch, its"
+        " default controller is the testbed's, and --host serval puts a Serval node in each host."
+        " `testbed mn -- --help` lists mn's options; --nat, --cluster and --clean do not work here.",
+    )
+    command.set_defaults(action=_mn)
 
     command = commands.add_parser("exec", help="run a command in a new sandbox")
     command.add_argument("--name", help="what `testbed list` shows (default: the command's name)")
@@ -60,6 +83,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("topology")
     command.add_argument("options", nargs=argparse.REMAINDER)
     command.set_defaults(action=_launch)
+    command = commands.add_parser("launch-mn")  # the same for `mn`
+    command.add_argument("options", nargs="*")
+    command.set_defaults(action=_launch_mn)
     return parser
 
 
@@ -68,17 +94,45 @@ def _command(options: argparse.Namespace) -> list[str]:
 
 
 def _run(options: argparse.Namespace) -> int:
-    inner = [sys.executable, "-m", "testbed", "launch", options.topology, *options.options]
+    inner = [*QUIETLY, sys.executable, "-m", "testbed", "launch", options.topology, *options.options]
     return sandbox.run(inner, name=options.topology)
 
 
 def _launch(options: argparse.Namespace) -> int:
     if not sandbox.inside():
         raise TestbedError("`testbed launch` works only inside a sandbox", f"use: testbed run {options.topology}")
+    return _inner("testbed.launch").run(options.topology, options.options)
+
+
+def _inner(name: str) -> Any:
+    """The module of what runs inside. Loaded by name, and only there: it brings Mininet along, which nothing outside
+    the sandbox needs. Raises TestbedError where Mininet is not there.
+    """
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise TestbedError(
+            f"{sys.executable} has no module {error.name}",
+            "install what is missing: make setup; if that finds nothing to do: make clean setup",
+        ) from None
+    _hear_interrupts()  # until here Ctrl-C just ends it
+    return module
+
+
+def _hear_interrupts() -> None:
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    # Loaded by name, and only here: it brings Mininet along, which nothing outside the sandbox needs.
-    return importlib.import_module("testbed.launch").run(options.topology, options.options)
+
+
+def _mn(options: argparse.Namespace) -> int:
+    words = options.after_dashes
+    if words in (["-h"], ["--help"], ["--version"]):
+        return _launch_mn(options)  # these build nothing, so they need neither root nor a sandbox
+    return sandbox.run([*QUIETLY, sys.executable, "-m", "testbed", "launch-mn", "--", *words], name="mn")
+
+
+def _launch_mn(options: argparse.Namespace) -> int:
+    return _inner("testbed.mn").run(options.after_dashes)
 
 
 def _exec(options: argparse.Namespace) -> int:

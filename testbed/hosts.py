@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,22 @@ def run(node: Node, argv: Sequence[str], *, timeout: float = processes.COMMAND_S
 def script(node: Node, lines: Sequence[str]) -> str:
     """Run shell lines in a node, stopping at the first that fails; raises TestbedError."""
     return run(node, ["sh", "-ec", "\n".join(lines)])
+
+
+def end_shell(node: Node) -> None:
+    """End a node's shell, with what runs in it; one that does not hear is killed."""
+    if node.shell and node.shell.poll() is None:
+        # Mininet would wait for it without a limit.
+        for number in (signal.SIGHUP, signal.SIGKILL):
+            try:
+                os.killpg(node.shell.pid, number)
+                node.shell.wait(SHELL_SECONDS)
+                break
+            except ProcessLookupError:
+                break  # it ended between the two calls
+            except subprocess.TimeoutExpired:
+                continue
+    node.cleanup()
 
 
 class Interface(Intf):
@@ -99,19 +117,8 @@ class EmulatedNode(Node):
         return [interface.ip for interface in self.intfList() if interface.ip is not None]
 
     def terminate(self) -> None:
-        """End the node's shell, and with it the namespaces; a shell that does not hear is killed."""
-        if self.shell and self.shell.poll() is None:
-            # Mininet would wait for it without a limit.
-            for number in (signal.SIGHUP, signal.SIGKILL):
-                try:
-                    os.killpg(self.shell.pid, number)
-                    self.shell.wait(SHELL_SECONDS)
-                    break
-                except ProcessLookupError:
-                    break  # it ended between the two calls
-                except subprocess.TimeoutExpired:
-                    continue
-        self.cleanup()
+        """End the node's shell, and with it the namespaces."""
+        end_shell(self)
 
 
 class PlainHost(EmulatedNode):
@@ -119,11 +126,44 @@ class PlainHost(EmulatedNode):
 
 
 class ServalHost(EmulatedNode):
-    """A host with a Serval node; `serval` is the option from the topology, {"role": "host"} or a service router's."""
+    """A host with a Serval node. The topology's option `serval` says which: {"role": "host"}, what one is without that
+    option, or a service router's, {"role": "router", "serves": ["example"]}.
+    """
+
+    def __init__(self, name: str, **params: Any) -> None:
+        params.setdefault("serval", {"role": "host"})
+        super().__init__(name, **params)
+
+    def _popen(self, cmd: Sequence[str], **params: Any) -> subprocess.Popen[Any]:
+        # For cmd() and popen() alike: `serval` is a program of this Python's environment, which need not be on PATH.
+        path = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)])
+        params.setdefault("env", {**os.environ, "PATH": path})
+        return super()._popen(cmd, **params)
 
     @property
-    def serval(self) -> dict[str, Any]:
+    def options(self) -> dict[str, Any]:
+        """The option `serval`."""
         return self.params["serval"]
+
+    def serval(self, *words: str, timeout: float = processes.COMMAND_SECONDS) -> str:
+        """What `serval WORDS` prints in this host; raises TestbedError when it fails or takes longer (seconds)."""
+        return run(self, [sys.executable, "-m", "serval_node.cli", *words], timeout=timeout)
+
+    @contextmanager
+    def bind(self, service: str, *, answer: str | None = None) -> Iterator[None]:
+        """Serve a name here while the block runs, by `serval bind`: echoes what comes, or sends `answer` to everyone.
+
+        Raises TestbedError when the name cannot be served.
+        """
+        argv = [sys.executable, "-m", "serval_node.cli", "bind", service]
+        argv += [] if answer is None else ["--answer", answer]
+        log = self.run_directory / f"bind-{service.replace('/', '_')}.log"
+        server = processes.start(f"{service} on {self.name}", inside(self, argv), log=log)
+        try:
+            server.wait_ready(lambda: "is served here" in server.printed())
+            yield
+        finally:
+            server.stop()
 
     @property
     def run_directory(self) -> Path:

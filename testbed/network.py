@@ -2,9 +2,9 @@
 
 A Mininet network, without what Mininet does to the machine around it (fixLimits, clean-up of what it did not make) and
 without its guesses: each step is done when it is seen to be done, within a limit, and a failure names the log.
-It runs inside a sandbox only. Usable from a plain script:
+It runs inside a sandbox only. Usable from a plain script (docs/mininet.md has a whole one):
 
-    sandbox.enter(name="hello")
+    testbed.enter_sandbox()
     with ServalNetwork(Datacenter(racks=1)) as net:
         print(net.run_in("ann", ["curl", "-s", "http://web.example/"]))
 """
@@ -12,7 +12,7 @@ It runs inside a sandbox only. Usable from a plain script:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any
 
 from mininet.net import Mininet
 from mininet.node import Node
+from mininet.topo import Topo
 
 from testbed import frameworks, hosts, nodes, openvswitch, processes, sandbox, switches, sysctl
 from testbed.errors import TestbedError, report
@@ -27,7 +28,8 @@ from testbed.hosts import EmulatedNode, PlainHost, PlainRouter, ServalHost
 from testbed.links import EmulatedLink
 from testbed.services import Instance
 from testbed.switches import FabricSwitch
-from topologies.declarations import Declared, IpRouter
+from testbed.words import did_you_mean
+from topologies.declarations import IpRouter, Service
 
 RUN_DIRECTORY = Path("/run/testbed")
 LOG_DIRECTORY = RUN_DIRECTORY / "logs"
@@ -39,16 +41,49 @@ POLL_SECONDS = 0.02
 Say = Callable[[str], None]
 
 
-class ServalNetwork(Mininet):
-    """One topology, running. `say` gets a line of progress at each slow step.
+def launch_controller(
+    providers: Mapping[str, int],
+    logs: Path,
+    *,
+    host: str = CONTROLLER_HOST,
+    port: int = CONTROLLER_PORT,
+    options: Sequence[str] = (),
+) -> processes.Daemon:
+    """Start the controller process for these provider blocks, without waiting for it; raises TestbedError.
 
+    options  more of the command line of controllers.run
+    """
+    RUN_DIRECTORY.mkdir(parents=True, exist_ok=True)
+    python = frameworks.interpreter(frameworks.chosen())
+    argv = [python, "-m", "controllers.run", "--host", host, "--port", str(port), "--socket", str(CONTROLLER_SOCKET)]
+    for label, block in providers.items():
+        argv += ["--provider", f"{label}={block:#x}"]
+    argv += options
+    return processes.start("the controller", argv, log=logs / "controller.log", cwd=sandbox.ROOT)
+
+
+def controller_ready(controller: processes.Daemon) -> bool:
+    """Whether it listens by now."""
+    return "controller ready" in controller.printed()
+
+
+class ServalNetwork(Mininet):
+    """One topology, running.
+
+    topo  any Mininet topology; providers, services and Serval hosts are those that it declares
+    host  the class of hosts that say nothing of Serval. With ServalHost all hosts of any topology are Serval hosts, and
+          where it declares no service router, the first host is one for all names
+    say   gets a line of progress at each slow step
+    logs  where the logs of controller, switches and launcher go
+    seed  of the random loss on links
     controller_options  of controllers.run: with ["--app", "my_app.py"] that app rules the switches (docs/ryu-apps.md)
     """
 
     def __init__(
         self,
-        topo: Declared,
+        topo: Topo,
         *,
+        host: type[EmulatedNode] = PlainHost,
         say: Say = lambda line: None,
         logs: Path = LOG_DIRECTORY,
         seed: int | None = None,
@@ -56,13 +91,14 @@ class ServalNetwork(Mininet):
     ) -> None:
         if not sandbox.inside():
             raise TestbedError(
-                "networks are built in a sandbox only", "use: testbed exec -- COMMAND, or sandbox.enter()"
+                "networks are built in a sandbox only",
+                "call testbed.enter_sandbox() first, or use: testbed exec -- COMMAND",
             )
         # Mininet would set limits of the whole machine in its constructor; the sandbox has what is needed.
         Mininet.inited = True
-        super().__init__(
-            topo=topo, switch=FabricSwitch, host=PlainHost, link=EmulatedLink, controller=None, build=False
-        )
+        super().__init__(topo=topo, switch=FabricSwitch, host=host, link=EmulatedLink, controller=None, build=False)
+        self.providers: Mapping[str, int] = getattr(topo, "providers", {})
+        self.services: Sequence[Service] = getattr(topo, "services", ())
         self.logs = logs
         self.seed = seed
         self.controller_options = tuple(controller_options)
@@ -99,19 +135,21 @@ class ServalNetwork(Mininet):
     @property
     def routers(self) -> list[ServalHost]:
         """The service routers."""
-        return [host for host in self.serval_hosts if host.serval["role"] == "router"]
+        return [host for host in self.serval_hosts if host.options["role"] == "router"]
 
     def find(self, name: str) -> EmulatedNode:
         """A host or router by name; raises TestbedError that lists the known ones."""
         for host in self.hosts:
             if host.name == name:
                 return host
-        raise TestbedError(f"no host {name!r}; there are: {', '.join(host.name for host in self.hosts)}")
+        known = [host.name for host in self.hosts]
+        raise TestbedError(f"no host {name!r}{did_you_mean(name, known)}; there are: {', '.join(known)}")
 
     def serval_host(self, name: str) -> ServalHost:
         host = self.find(name)
         if not isinstance(host, ServalHost):
-            raise TestbedError(f"{name} has no Serval node")
+            able = ", ".join(item.name for item in self.serval_hosts)
+            raise TestbedError(f"{name} has no Serval node", f"these have one: {able}")
         return host
 
     def link_between(self, first: str, second: str) -> EmulatedLink:
@@ -205,7 +243,7 @@ class ServalNetwork(Mininet):
     def start_controller(self) -> None:
         """Start the controller again after `stop_controller`, until it listens; raises TestbedError."""
         self._controller = controller = self._launch_controller()
-        controller.wait_ready(lambda: "controller ready" in controller.printed())
+        controller.wait_ready(partial(controller_ready, controller))
 
     def undo_at_stop(self, what: str, undo: Callable[[], object]) -> None:
         """Have something stopped before all that is there by now."""
@@ -213,25 +251,32 @@ class ServalNetwork(Mininet):
 
     def start_services(self) -> None:
         """Start the declared services and wait until every router resolves each to all its instances."""
-        with self._step(f"services {', '.join(service.name for service in self.topo.services)}"):
-            for service in self.topo.services:
+        if not self.services:
+            return
+        with self._step(f"services {', '.join(service.name for service in self.services)}"):
+            for service in self.services:
                 for name in service.hosts:
                     self.start_instance(service.name, name)
-            for service in self.topo.services:
+            for service in self.services:
                 self.wait_service(service.name, service.hosts)
 
     def start_instance(self, service: str, host: str) -> Instance:
         """Start one more instance of a declared service, or one again that has ended; raises TestbedError."""
-        declared = next((item for item in self.topo.services if item.name == service), None)
+        declared = next((item for item in self.services if item.name == service), None)
         if declared is None:
-            known = ", ".join(item.name for item in self.topo.services)
-            raise TestbedError(f"the topology declares no service {service!r}; there are: {known}")
+            known = ", ".join(item.name for item in self.services)
+            near = did_you_mean(service, [item.name for item in self.services])
+            raise TestbedError(f"the topology declares no service {service!r}{near}; there are: {known}")
         if any((item.service, item.host.name, item.alive) == (declared, host, True) for item in self.instances):
             raise TestbedError(f"{service} is running on {host} already", f"kill {service} {host} ends it")
         instance = Instance(self.serval_host(host), declared)
         self.instances.append(instance)
         self.undo_at_stop(f"{service} on {host}", instance.stop)
         return instance
+
+    def ended_nodes(self) -> list[ServalHost]:
+        """The hosts whose Serval nodes have ended by themselves since the last call."""
+        return [] if self._launcher is None else [self.serval_host(name) for name in self._launcher.ended()]
 
     def running(self, service: str) -> list[str]:
         """The hosts on which instances that the testbed started are running."""
@@ -242,7 +287,11 @@ class ServalNetwork(Mininet):
         for instance in self.instances:
             if (instance.service.name, instance.host.name) == (service, host) and instance.alive:
                 return instance
-        raise TestbedError(f"no instance of {service} that the testbed started is running on {host}")
+        running = ", ".join(sorted(f"{item.service.name} {item.host.name}" for item in self.instances if item.alive))
+        raise TestbedError(
+            f"no instance of {service} that the testbed started is running on {host}",
+            f"there are: {running}" if running else "none is running any more: start SERVICE HOST",
+        )
 
     def wait_service(self, service: str, on: Sequence[str]) -> float:
         """Wait until the routers' rules for a service name exactly these hosts; returns the seconds it took."""
@@ -297,17 +346,10 @@ class ServalNetwork(Mininet):
         switch = openvswitch.start(self.logs)
         self.undo_at_stop("Open vSwitch", switch.stop)
         self._launcher.wait_ready()
-        controller.wait_ready(lambda: "controller ready" in controller.printed())
+        controller.wait_ready(partial(controller_ready, controller))
 
     def _launch_controller(self) -> processes.Daemon:
-        RUN_DIRECTORY.mkdir(parents=True, exist_ok=True)
-        python = frameworks.interpreter(frameworks.chosen())
-        argv = [python, "-m", "controllers.run", "--host", CONTROLLER_HOST, "--port", str(CONTROLLER_PORT)]
-        argv += ["--socket", str(CONTROLLER_SOCKET)]
-        for label, block in self.topo.providers.items():
-            argv += ["--provider", f"{label}={block:#x}"]
-        argv += self.controller_options
-        return processes.start("the controller", argv, log=self.logs / "controller.log", cwd=sandbox.ROOT)
+        return launch_controller(self.providers, self.logs, options=self.controller_options)
 
     def _build(self) -> None:
         # Undone in the reverse of: hosts (their namespaces), links.
@@ -316,6 +358,8 @@ class ServalNetwork(Mininet):
         # New interfaces on the switches' side stay silent; loopback keeps what it has.
         sysctl.write("net.ipv6.conf.default.disable_ipv6", 1)
         self.build()
+        if self.host is ServalHost:
+            nodes.appoint_router(self.serval_hosts)
 
     def _start_switches(self) -> None:
         self.undo_at_stop("switches", lambda: switches.stop(self.switches))
@@ -330,19 +374,8 @@ class ServalNetwork(Mininet):
         assert self._launcher is not None
         self.undo_at_stop("nodes", self._launcher.stop)
         addresses = {host.name: host.addresses()[0] for host in self.hosts if host.addresses()}
-        config = {
-            host.name: {
-                "name": host.name,
-                "node_id": number,
-                "role": host.serval["role"],
-                "serves": list(host.serval.get("serves", ())),
-                "providers": dict(self.topo.providers),
-                "controller": {"host": CONTROLLER_HOST, "port": CONTROLLER_PORT},
-                "run_dir": str(host.run_directory),
-                "hosts": addresses,
-            }
-            for number, host in enumerate(self.serval_hosts, 1)
-        }
+        channel = (CONTROLLER_HOST, CONTROLLER_PORT)
+        config = nodes.configurations(self.serval_hosts, addresses, self.providers, channel)
         self.warnings += self._launcher.start(self.serval_hosts, config)
 
     def _introduce(self) -> None:
@@ -356,6 +389,6 @@ class ServalNetwork(Mininet):
         # Without the fabric the switches belong to other apps; then only their being connected can be seen.
         return (
             status.get("fabric_ready", True)
-            and len(status.get("switches", status["connected_switches"])) == len(self.switches)
+            and len(status.get("switches", status.get("connected_switches", ()))) == len(self.switches)
             and set(status["nodes"]) == {host.name for host in self.serval_hosts}
         )

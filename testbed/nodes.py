@@ -19,6 +19,46 @@ SOCKET = Path("/run/testbed/launcher.sock")
 START_SECONDS = 20.0
 STOP_SECONDS = 5.0
 MAX_REPORT = 1 << 20
+EVERYTHING = "0x00/0"  # the prefix of every serviceID
+
+
+def configurations(
+    serval_hosts: Sequence[ServalHost],
+    addresses: Mapping[str, str],
+    providers: Mapping[str, int],
+    controller: tuple[str, int] | None,
+) -> dict[str, dict[str, Any]]:
+    """What each node is told at its start, by name. `addresses` holds all hosts, `controller` is host and port."""
+    channel = None if controller is None else {"host": controller[0], "port": controller[1]}
+    return {
+        host.name: {
+            "name": host.name,
+            "node_id": number,
+            "role": host.options["role"],
+            "serves": list(host.options.get("serves", ())),
+            "providers": dict(providers),
+            "controller": channel,
+            "run_dir": str(host.run_directory),
+            "hosts": dict(addresses),
+        }
+        for number, host in enumerate(serval_hosts, 1)
+    }
+
+
+def appoint_router(serval_hosts: Sequence[ServalHost], name: str | None = None) -> ServalHost | None:
+    """Where the topology declares no service router, make the host `name` (default: the first) one for all names.
+
+    Returns it, None where there is one already or no Serval host. Call it before the nodes start. Raises TestbedError
+    when there is no such Serval host.
+    """
+    if name is None and any(host.options["role"] == "router" for host in serval_hosts):
+        return None
+    chosen = next((host for host in serval_hosts if name in (None, host.name)), None)
+    if chosen is not None:
+        chosen.params["serval"] = {"role": "router", "serves": [EVERYTHING]}
+    elif name is not None:
+        raise TestbedError(f"no Serval host {name!r}; there are: {', '.join(host.name for host in serval_hosts)}")
+    return chosen
 
 
 class Launcher:
@@ -65,6 +105,13 @@ class Launcher:
                     f"the node of {name or 'a host'} did not start: {report['error']}", f"its log is {log}"
                 )
         return warnings
+
+    def ended(self) -> list[str]:
+        """The hosts whose nodes have ended by themselves since the last call."""
+        gone = [name for name, pid in self.pids.items() if not Path(f"/proc/{pid}").exists()]
+        for name in gone:
+            del self.pids[name]
+        return gone
 
     def stop(self) -> None:
         """End all nodes and the launcher. May be called again."""

@@ -14,6 +14,7 @@ from testbed.errors import TestbedError
 from testbed.hosts import ServalHost
 from testbed.links import parse_delay
 from testbed.network import ServalNetwork
+from testbed.words import did_you_mean
 
 SERVAL_COMMANDS = ("serval", "servicectl")
 HELP = """
@@ -39,11 +40,8 @@ _IMPAIRMENTS: dict[str, Callable[[str], Any]] = {
 }
 
 
-class Prompt(CLI):
-    """Runs until `exit`, end of input, or a signal that ends the run."""
-
-    mn: ServalNetwork
-    helpStr = CLI.helpStr + HELP
+class HostPrompt(CLI):
+    """Mininet's prompt, which leaves no file behind and hands `serval` and `servicectl` their words as they are."""
 
     @classmethod
     def initReadline(cls) -> None:
@@ -65,6 +63,39 @@ class Prompt(CLI):
         else:
             super().do_source(line)
 
+    def do_servicectl(self, line: str) -> None:
+        """The controller by hand: servicectl --help."""
+        self.do_sh(f"servicectl {line}")
+
+    def default(self, line: str) -> None:
+        """A command in a host. serval and servicectl get host names as they are, and an unknown host one clear line."""
+        first, arguments, _ = self.parseline(line)
+        if first not in self.mn:
+            word = line.split()[0]
+            commands = [name.removeprefix("do_") for name in self.get_names() if name.startswith("do_")]
+            near = did_you_mean(word, [*self.mn, *commands])
+            hint = f"; hosts and switches: {' '.join(sorted(self.mn))}" if arguments else ""
+            error(f"*** unknown command or host {word!r}{near}; try: help{hint}\n")
+        elif arguments and arguments.split()[0] in SERVAL_COMMANDS:
+            self.mn[first].sendCmd(arguments)
+            self.waitForNode(self.mn[first])
+        else:
+            super().default(line)
+
+
+class Prompt(HostPrompt):
+    """Runs until `exit`, end of input, or a signal that ends the run."""
+
+    mn: ServalNetwork
+    helpStr = CLI.helpStr + HELP
+
+    def postcmd(self, stop: bool, line: str) -> bool:
+        """After each command: tells of nodes that have ended by themselves."""
+        for host in self.mn.ended_nodes():
+            error(f"*** the node of {host.name} has ended by itself; its log: sh cat {host.log_path}\n")
+            error("    its services are gone; `exit`, and build the network again to have it back\n")
+        return super().postcmd(stop, line)
+
     def do_tables(self, _line: str) -> None:
         """The service tables of all nodes."""
         for host in self.mn.serval_hosts:
@@ -78,10 +109,6 @@ class Prompt(CLI):
     def do_services(self, _line: str) -> None:
         """The services, their instances and policies, as the controller knows them."""
         self.do_servicectl("services")
-
-    def do_servicectl(self, line: str) -> None:
-        """The controller by hand: servicectl --help."""
-        self.do_sh(f"servicectl {line}")
 
     def do_kill(self, line: str) -> None:
         """kill SERVICE HOST: kill -9 of the server that the testbed started there."""
@@ -105,18 +132,6 @@ class Prompt(CLI):
     def do_impair(self, line: str) -> None:
         """impair NODE NODE [delay=20ms] [loss=PERCENT] [hole=on|off]: change a relayed link."""
         self._guarded(lambda: self._impair(line))
-
-    def default(self, line: str) -> None:
-        """A command in a host. serval and servicectl get host names as they are, and an unknown host one clear line."""
-        first, arguments, _ = self.parseline(line)
-        if first not in self.mn:
-            hint = f"; hosts and switches: {' '.join(sorted(self.mn))}" if arguments else ""
-            error(f"*** unknown command or host {line.split()[0]!r}; try: help{hint}\n")
-        elif arguments and arguments.split()[0] in SERVAL_COMMANDS:
-            self.mn[first].sendCmd(arguments)
-            self.waitForNode(self.mn[first])
-        else:
-            super().default(line)
 
     def _impair(self, line: str) -> None:
         words = line.split()

@@ -40,7 +40,7 @@ class Tour:
         self._net = net
         self._say = say
         self._rate_asked = rate_asked
-        self._client = next(host for host in net.serval_hosts if host.serval["role"] == "host")
+        self._client = next(host for host in net.serval_hosts if host.options["role"] == "host")
         self._web, self._bulk = _replicated(net.topo.services), _single(net.topo.services)
         self._connects = 0
 

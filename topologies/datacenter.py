@@ -12,8 +12,14 @@ its address.
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator, Mapping
 from typing import ClassVar
+
+if "__file__" not in globals():
+    # `mn --custom` runs this file by itself, and under sudo nothing else leads to the package around it.
+    sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(sys._getframe().f_code.co_filename))))
 
 from topologies.declarations import Declared, IpRouter, Service, TopologyError
 
