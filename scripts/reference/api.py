@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import re
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +13,8 @@ import griffe
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "api.md"
+
+_FIELD = re.compile(r"(\w[\w*, ]*?) {2,}(\S.*)")
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,13 @@ FACES = (
     Face("testbed.errors", "Errors of the testbed", ("TestbedError",)),
     Face("topologies.declarations", "Declaring topologies", ("Declared", "Service", "IpRouter", "TopologyError")),
     Face("topologies.datacenter", "The datacenter", ("Datacenter",)),
+    Face(
+        "testbed.measure.plan", "What is measured", ("Benchmark", "Comparison", "Figure", "Reading", "Bed", "Settings")
+    ),
+    Face("testbed.measure.engine", "Measuring", ("Engine",)),
+    Face("testbed.measure.statistics", "Statistics", ("Interval", "interval", "noise_width", "verdict")),
+    Face("testbed.measure.document", "Result files", ("load", "save")),
+    Face("testbed.measure.analysis", "Figures of a result file", ("outcomes", "Outcome")),
     Face("controllers.policies", "Policies", ("Policy", "PolicyBook", "PolicyError")),
     Face("controllers.directory", "What policies are given", ("Instance",)),
     Face(
@@ -156,26 +167,43 @@ def _code(lines: Sequence[str]) -> str:
 
 
 def _text(item: griffe.Object | griffe.Alias) -> str:
-    """The docstring, what is indented in it between fences. Raises LookupError without one."""
+    """The docstring as Markdown. Raises LookupError without one."""
     if item.docstring is None:
         raise LookupError(f"{item.path} is public and has no docstring")
-    lines = inspect.cleandoc(item.docstring.value).splitlines()
+    return markdown(inspect.cleandoc(item.docstring.value)) + "\n"
+
+
+def markdown(text: str) -> str:
+    """A docstring's text: lists of "name   meaning" become lists, and what is indented stands between fences."""
     out: list[str] = []
-    fenced = False
-    for number, line in enumerate(lines):
-        indented = line.startswith("  ") or (fenced and not line and _goes_on(lines[number:]))
-        if indented != fenced:
-            if not indented and out[-1] == "":
-                out.pop()
-            out += ["```text"] if indented else ["```", *([""] if line else [])]
-            fenced = indented
-        out.append(line.removeprefix("    ") if fenced else line)
-    if fenced:
-        out.append("```")
-    return "\n".join(out) + "\n"
+    code: list[str] = []
+    for paragraph in [part.splitlines() for part in re.split(r"\n\s*\n", text)]:
+        if all(line.startswith("  ") for line in paragraph):
+            code += ["", *paragraph] if code else paragraph
+            continue
+        if code:
+            out.append(_fenced(code))
+            code = []
+        if _FIELD.match(paragraph[0]):
+            out.append(_list(paragraph))
+            continue
+        first = next((at for at, line in enumerate(paragraph) if line.startswith("  ")), len(paragraph))
+        if paragraph[0].startswith("* "):
+            first = len(paragraph)  # what goes on below a point of a list is indented too
+        out.append("\n".join(paragraph[:first]))
+        code = paragraph[first:]
+    return "\n\n".join([*out, *([_fenced(code)] if code else [])])
 
 
-def _goes_on(lines: Sequence[str]) -> bool:
-    """Whether an indented part goes on behind blank lines."""
-    following = next((line for line in lines if line), "")
-    return following.startswith("  ")
+def _fenced(lines: Sequence[str]) -> str:
+    return "```text\n" + textwrap.dedent("\n".join(lines)) + "\n```"
+
+
+def _list(lines: Sequence[str]) -> str:
+    points: list[str] = []
+    for line in lines:
+        if field := _FIELD.match(line):
+            points.append(f"* `{field[1].strip()}`: {field[2]}")
+        else:
+            points.append(f"  {line.strip()}")
+    return "\n".join(points)

@@ -67,3 +67,11 @@ def test_an_unknown_name_or_a_missing_docstring_is_an_error(monkeypatch: pytest.
     monkeypatch.setattr(api, "FACES", (api.Face("testbed.errors", "Errors", ("annotations",)),))
     with pytest.raises(LookupError, match="annotations of its own"):
         api.page()
+
+
+def test_a_docstring_becomes_markdown() -> None:
+    text = "Does it.\n\nname   what\n       it is\nother, more  that\n\n    one\n\n      two\n\nThe end:\n  x"
+    assert api.markdown(text) == (
+        "Does it.\n\n* `name`: what\n  it is\n* `other, more`: that\n\n```text\none\n\n  two\n```\n\nThe end:\n\n"
+        "```text\nx\n```"
+    )
