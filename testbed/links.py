@@ -27,7 +27,7 @@ from testbed.errors import TestbedError
 FRAME_BYTES = 1514
 QUEUE_SECONDS = 0.05
 MIN_QUEUE_BYTES = 128 << 10  # two of the largest offloaded segments
-BURST_SECONDS = 0.0005
+BURST_SECONDS = 0.001
 QUANTUM_BYTES = 10 * FRAME_BYTES
 RATE_TOLERANCE = 0.001
 MAX_NAME = 15
@@ -71,7 +71,7 @@ class Shape:
 
     @property
     def burst(self) -> int:
-        """HTB's burst in bytes: two frames, or what the rate sends in half a millisecond."""
+        """HTB's burst in bytes: two frames, or what the rate sends in a millisecond."""
         return max(2 * FRAME_BYTES, round((self.rate or 0) * 1e6 / 8 * BURST_SECONDS))
 
     @property

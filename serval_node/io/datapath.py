@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import errno
 import select
+from collections import Counter
 from dataclasses import dataclass, field
 
 from serval_node.io.datapath_rx import FirstPacket, Receiver, SlowNetwork
 from serval_node.io.datapath_tx import SlowKernel, Transmitter
 from serval_node.io.fast_flow import FastFlow, FlowCounters, FlowPaths
 from serval_node.io.raw_ip import SAL_PROTOCOL, RawIp, RawSender
+from serval_node.io.system_calls import TimerDescriptor
 from serval_node.io.tun import Tun
 from serval_node.sal.flow_table import ForwardingState
 from serval_node.sal.outputs import Deliver, Send
@@ -48,8 +50,8 @@ class Totals:
 class DataPath:
     """The event loop watches `fileno()` for readability and calls `ready()`.
 
-    While a raw socket's buffer is full, sal0 is not read: the kernel's packets wait there, and nothing is lost but
-    what sal0's own queue cannot hold.
+    While every sender in use is shut, sal0 is not read: the kernel's packets wait there, and nothing is lost but what
+    sal0's own queue cannot hold. While only some are, what is for them waits in their own queues.
     """
 
     def __init__(
@@ -73,7 +75,11 @@ class DataPath:
         self._paths = FlowPaths()
         self._retired = [0, 0, 0, 0]
         self._stalls = 0
-        self._blocked: dict[int, RawSender] = {}
+        self._users: Counter[RawSender] = Counter()  # senders that flows are installed for
+        self._blocked: dict[int, RawSender] = {}  # shut by a full socket buffer, by descriptor
+        self._resting: set[RawSender] = set()  # shut until the timer
+        self._timer = TimerDescriptor()
+        self._paused = False
         self.vector = vector_available() if vector is None else vector
         if tun.offload and not self.vector:
             raise ValueError("a TUN device with offloads needs the vector path")
@@ -81,17 +87,22 @@ class DataPath:
         self._epoll = select.epoll()
         self._epoll.register(tun.fileno(), select.EPOLLIN)
         self._epoll.register(raw.receiver.fileno(), select.EPOLLIN)
+        self._epoll.register(raw.shaper_events.fileno(), select.EPOLLIN)
+        self._epoll.register(self._timer.fileno(), select.EPOLLIN)
 
     def _engines(
         self, kernel: SlowKernel, network: SlowNetwork, first: FirstPacket, mtu: int
     ) -> tuple[Transmitter, Receiver]:
         tun, raw, paths = self._tun, self._raw, self._paths
         if not self.vector:
-            return Transmitter(tun, paths, kernel), Receiver(tun, raw, paths, network, first)
+            return Transmitter(tun, paths, kernel, self._shut), Receiver(tun, raw, paths, network, first)
         from serval_node.io.datapath_rx_vector import VectorReceiver
         from serval_node.io.datapath_tx_vector import VectorTransmitter
 
-        return VectorTransmitter(tun, paths, kernel), VectorReceiver(tun, raw, paths, network, first, mtu=mtu)
+        return (
+            VectorTransmitter(tun, paths, kernel, self._shut),
+            VectorReceiver(tun, raw, paths, network, first, mtu=mtu),
+        )
 
     def fileno(self) -> int:
         """A descriptor that is readable when `ready()` has something to do."""
@@ -104,15 +115,17 @@ class DataPath:
                 self.kernel_readable()
             elif fd == self._raw.receiver.fileno():
                 self.network_readable()
+            elif fd == self._timer.fileno():
+                self._rested()
+            elif fd == self._raw.shaper_events.fileno():
+                self._raw.shapers_changed()
             else:
                 self._writable(fd)
 
     def kernel_readable(self) -> None:
         """Handles packets from sal0."""
-        if self._blocked:
-            return
-        self._transmitter.transmit()
-        self._note_blocked()
+        if not self._paused:
+            self._transmitter.transmit()
 
     def network_readable(self) -> None:
         """Handles packets from the network."""
@@ -129,8 +142,11 @@ class DataPath:
             flow = FastFlow(state, sender)
         else:
             self._paths.discard(flow)
+            self._leave(flow.sender)
             flow.apply(state, sender)
         self._paths.add(flow)
+        self._users[sender] += 1
+        self._set_paused()
 
     def remove(self, local_flow: int) -> FlowCounters | None:
         """Lets the flow's packets go to the stack again; its last counters, or None when it was not installed."""
@@ -138,6 +154,8 @@ class DataPath:
         if flow is None:
             return None
         self._paths.discard(flow)
+        self._leave(flow.sender)
+        self._set_paused()
         counters = flow.counters()
         for index, figure in enumerate(_traffic(counters)):
             self._retired[index] += figure
@@ -174,7 +192,7 @@ class DataPath:
         sender = self._raw.sender(output.source)
         sender.send(packet, address_text(output.destination))
         if sender.backlog:
-            self._note_blocked()
+            self._shut(sender)
 
     def deliver(self, output: Deliver) -> None:
         """Gives the kernel a packet of the stack; one that it refuses is counted."""
@@ -186,15 +204,52 @@ class DataPath:
     def close(self) -> None:
         """Releases what this object made; the Tun and RawIp are the caller's."""
         self._epoll.close()
+        self._timer.close()
 
-    def _note_blocked(self) -> None:
-        for sender in self._raw.senders():
-            if sender.backlog and sender.fileno() not in self._blocked:
-                if not self._blocked:
-                    self._epoll.modify(self._tun.fileno(), 0)
+    def _leave(self, sender: RawSender) -> None:
+        self._users[sender] -= 1
+        if not self._users[sender]:
+            del self._users[sender]
+
+    def _shut(self, sender: RawSender) -> bool:
+        """Sees to it that `sender` is resumed when it is open again. Returns whether sal0 is to be read on."""
+        if sender.backlog:
+            if sender.fileno() not in self._blocked:
                 self._blocked[sender.fileno()] = sender
                 self._epoll.register(sender.fileno(), select.EPOLLOUT)
                 self._stalls += 1
+        elif sender.pace is not None and sender not in self._resting:
+            self._resting.add(sender)
+            self._set_timer()
+        self._set_paused()
+        return not self._paused
+
+    def _set_paused(self) -> None:
+        blocked = self._blocked.values()
+        # Before any flow is there, all that is sent is the stack's: it can wait.
+        paused = bool(blocked or self._resting) and all(
+            sender in blocked or sender in self._resting for sender in self._users
+        )
+        if paused != self._paused:
+            self._paused = paused
+            self._epoll.modify(self._tun.fileno(), 0 if paused else select.EPOLLIN)
+
+    def _set_timer(self) -> None:
+        times = [sender.pace.opens_at for sender in self._resting if sender.pace is not None]
+        if len(times) < len(self._resting):
+            times.append(0.0)  # its shaper went away
+        if times:
+            self._timer.set(min(times))
+
+    def _rested(self) -> None:
+        self._timer.acknowledge()
+        rested = [sender for sender in self._resting if sender.backlog or not sender.shut()]
+        self._resting.difference_update(rested)
+        for sender in rested:
+            self._transmitter.resume(sender)
+        self._set_timer()
+        self._set_paused()
+        self.kernel_readable()
 
     def _writable(self, fd: int) -> None:
         sender = self._blocked.get(fd)
@@ -202,8 +257,8 @@ class DataPath:
             return
         del self._blocked[fd]
         self._epoll.unregister(fd)
-        if not self._blocked:
-            self._epoll.modify(self._tun.fileno(), select.EPOLLIN)
+        self._transmitter.resume(sender)
+        self._set_paused()
 
 
 def _traffic(counters: FlowCounters) -> tuple[int, int, int, int]:

@@ -18,6 +18,7 @@ from serval_node.io.fast_flow import (
     FastFlow,
     FlowPaths,
 )
+from serval_node.io.raw_ip import RawSender
 from serval_node.io.tun import GSO_NONE, GSO_TCPV4, MAX_PACKET, NEEDS_CHECKSUM, VNET_HEADER, Tun
 from serval_node.wire.checksum import ones_sum
 from serval_node.wire.ipv4 import PROTOCOL_TCP
@@ -30,42 +31,78 @@ _IP_START = struct.Struct("!BxHxxHxB")  # version and header length, total lengt
 _FRAGMENT_BITS = 0x3FFF  # "more fragments" and the offset
 
 SlowKernel = Callable[[memoryview, int], None]
+Shut = Callable[[RawSender], bool]
 
 
 class Transmitter:
     """Reads packets from sal0, sends those of established flows, gives the others to the stack."""
 
-    def __init__(self, tun: Tun, paths: FlowPaths, slow: SlowKernel) -> None:
+    def __init__(self, tun: Tun, paths: FlowPaths, slow: SlowKernel, shut: Shut) -> None:
         """`slow(packet, gso_size)` gets an IPv4 packet in memory that is valid during the call only; gso_size is
-        0, or the payload size to which a TCP super-segment is to be split. Its checksum may be partial."""
+        0, or the payload size to which a TCP super-segment is to be split. Its checksum may be partial.
+        `shut(sender)` is told of a sender that became shut, and says whether to go on reading for others."""
         self._tun_fd = tun.fileno()
         self._paths = paths
         self._slow = slow
+        self._shut = shut
         self._buffer = bytearray(KERNEL_IP_AT + MAX_PACKET + 1)
         self._view = memoryview(self._buffer)
         self._vectors = [self._view[VNET_AT:]]
 
     def transmit(self) -> None:
-        """Handles what sal0 has, up to PACKETS_PER_CALL packets; stops early when a socket's buffer is full.
-        Raises OSError when the device is gone."""
-        paths, buffer, view = self._paths, self._buffer, self._view
+        """Handles what sal0 has, up to PACKETS_PER_CALL packets; stops early when all senders are shut. Raises
+        OSError when the device is gone."""
+        by_kernel, view = self._paths.by_kernel, self._view
         for _ in range(PACKETS_PER_CALL):
             try:
                 end = os.readv(self._tun_fd, self._vectors) + VNET_AT
             except BlockingIOError:
                 return
-            flags, gso_type, _, gso_size, _, _ = VNET_HEADER.unpack_from(buffer, VNET_AT)
-            flow = paths.by_kernel.get(bytes(view[12 + KERNEL_IP_AT : 24 + KERNEL_IP_AT]))
-            if flow is None or buffer[FLAGS_AT] & FIN_SYN_RST or not self._is_plain_tcp(end, gso_type):
-                self._pass_on(end, gso_size if gso_type != GSO_NONE else 0)
+            flow = by_kernel.get(bytes(view[12 + KERNEL_IP_AT : 24 + KERNEL_IP_AT]))
+            if flow is None:
+                self._pass_on(end)
                 continue
-            header = (buffer[OFFSET_AT] >> 4) * 4
-            if gso_type == GSO_NONE or end - TCP_AT - header <= gso_size:
-                self._send_one(flow, end, header, bool(flags & NEEDS_CHECKSUM))
+            sender = flow.sender
+            if sender.held or sender.shut():
+                sender.hold(bytes(view[VNET_AT:end]))
             else:
-                self._send_segments(flow, end, header, gso_size)
-            if flow.sender.backlog:
+                self._handle(flow, end)
+                if not sender.held and not sender.shut():
+                    continue
+            if not self._shut(sender):
                 return
+
+    def resume(self, sender: RawSender) -> None:
+        """Sends what is held for a sender that is open again, until it is shut."""
+        view = self._view
+        while sender.held:
+            if sender.shut():
+                self._shut(sender)
+                return
+            packet = sender.release()
+            end = VNET_AT + len(packet)
+            view[VNET_AT:end] = packet
+            flow = self._paths.by_kernel.get(bytes(view[12 + KERNEL_IP_AT : 24 + KERNEL_IP_AT]))
+            if flow is None:
+                self._pass_on(end)
+            elif flow.sender is not sender and (flow.sender.held or flow.sender.shut()):
+                flow.sender.hold(packet)  # the flow has moved to another path
+            else:
+                self._handle(flow, end)
+        if sender.shut():
+            self._shut(sender)
+
+    def _handle(self, flow: FastFlow, end: int) -> None:
+        buffer = self._buffer
+        flags, gso_type, _, gso_size, _, _ = VNET_HEADER.unpack_from(buffer, VNET_AT)
+        if buffer[FLAGS_AT] & FIN_SYN_RST or not self._is_plain_tcp(end, gso_type):
+            self._pass_on(end)
+            return
+        header = (buffer[OFFSET_AT] >> 4) * 4
+        if gso_type == GSO_NONE or end - TCP_AT - header <= gso_size:
+            self._send_one(flow, end, header, bool(flags & NEEDS_CHECKSUM))
+        else:
+            self._send_segments(flow, end, header, gso_size)
 
     def _is_plain_tcp(self, end: int, gso_type: int) -> bool:
         version_length, total, fragment, protocol = _IP_START.unpack_from(self._buffer, KERNEL_IP_AT)
@@ -77,12 +114,13 @@ class Transmitter:
             and gso_type in (GSO_NONE, GSO_TCPV4)
         )
 
-    def _pass_on(self, end: int, gso_size: int) -> None:
+    def _pass_on(self, end: int) -> None:
         if self._buffer[KERNEL_IP_AT] >> 4 != 4:
             self._paths.drops["kernel_not_ipv4"] += 1  # IPv6's own housekeeping on sal0
             return
         self._paths.slow_kernel += 1
-        self._slow(self._view[KERNEL_IP_AT:end], gso_size)
+        _, gso_type, _, gso_size, _, _ = VNET_HEADER.unpack_from(self._buffer, VNET_AT)
+        self._slow(self._view[KERNEL_IP_AT:end], gso_size if gso_type != GSO_NONE else 0)
 
     def _send_one(self, flow: FastFlow, end: int, header: int, partial: bool) -> None:
         buffer, view = self._buffer, self._view
@@ -103,4 +141,4 @@ class Transmitter:
 
     def _send_segments(self, flow: FastFlow, end: int, header: int, gso_size: int) -> None:
         # Without numpy sal0 has no segmentation offload, so this is a packet for the stack, which can split it.
-        self._pass_on(end, gso_size)
+        self._pass_on(end)

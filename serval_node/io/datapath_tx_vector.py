@@ -13,7 +13,7 @@ import struct
 
 import numpy as np
 
-from serval_node.io.datapath_tx import SlowKernel, Transmitter
+from serval_node.io.datapath_tx import Shut, SlowKernel, Transmitter
 from serval_node.io.fast_flow import (
     CHECKSUM_AT,
     FLAGS_AT,
@@ -22,9 +22,11 @@ from serval_node.io.fast_flow import (
     SEQUENCE_AT,
     SEQUENCE_MASK,
     TCP_AT,
+    VNET_AT,
     FastFlow,
     FlowPaths,
 )
+from serval_node.io.raw_ip import RawSender
 from serval_node.io.system_calls import (
     IOVEC_WORDS,
     MMSGHDR_WORDS,
@@ -39,18 +41,21 @@ from serval_node.wire.checksum import ones_sum
 from serval_node.wire.ipv4 import PROTOCOL_TCP
 
 ROWS = 128
+OVERDRAWN = 8  # packets beyond what the shaper has room for, rather than split a super-segment for them
 _ROW_SIZE = 96  # IPv4 20 + SAL 12 + TCP 60, rounded up
 _MMSGHDR_SIZE = MMSGHDR_WORDS * 8
 _SOCKET_ADDRESS = struct.Struct("=H2x4s8x")
 _AF_INET = 2
 _SEQUENCE_ACK = struct.Struct("!II")
+_U16 = struct.Struct("!H")
+_U32 = struct.Struct("!I")
 
 
 class VectorTransmitter(Transmitter):
     """Transmitter that also takes super-segments."""
 
-    def __init__(self, tun: Tun, paths: FlowPaths, slow: SlowKernel) -> None:
-        super().__init__(tun, paths, slow)
+    def __init__(self, tun: Tun, paths: FlowPaths, slow: SlowKernel, shut: Shut) -> None:
+        super().__init__(tun, paths, slow, shut)
         self._data = np.frombuffer(self._buffer, np.uint8)
         self._data_address = self._data.ctypes.data
         # Kept as attributes for as long as the kernel may be given their addresses.
@@ -75,6 +80,11 @@ class VectorTransmitter(Transmitter):
     def _send_segments(self, flow: FastFlow, end: int, header: int, gso_size: int) -> None:
         buffer, view = self._buffer, self._view
         start = TCP_AT + header
+        fit = flow.sender.packets_at_once(start + gso_size)
+        if fit is not None and end - start > (max(fit, 1) + OVERDRAWN) * gso_size:
+            cut = start + max(fit, 1) * gso_size
+            self._hold_back(flow.sender, start, cut, end)
+            end = cut
         sequence, ack = _SEQUENCE_ACK.unpack_from(buffer, SEQUENCE_AT)
         last_flags = buffer[FLAGS_AT]
         tos = buffer[KERNEL_IP_AT + 1]
@@ -95,6 +105,23 @@ class VectorTransmitter(Transmitter):
                 self._checksums[rows - 1] = (int(self._checksums[rows - 1]) - (last_flags & PSH)) % 65535
             self._send_rows(flow, rows, begin, stop, start, gso_size)
         flow.note_sent(packets, end - start, sequence, ack)
+
+    def _hold_back(self, sender: RawSender, start: int, cut: int, end: int) -> None:
+        """Splits the super-segment in two: what is behind `cut` becomes one of its own, which is held."""
+        buffer, view = self._buffer, self._view
+        rest = bytearray(view[VNET_AT:start]) + view[cut:end]
+        rest_view = memoryview(rest)
+        (sequence,) = _U32.unpack_from(rest, SEQUENCE_AT - VNET_AT)
+        _U32.pack_into(rest, SEQUENCE_AT - VNET_AT, sequence + cut - start & SEQUENCE_MASK)
+        # The partial checksum is the pseudo header's sum, with the length in it.
+        (partial,) = _U16.unpack_from(rest, CHECKSUM_AT - VNET_AT)
+        _U16.pack_into(rest, CHECKSUM_AT - VNET_AT, (partial - (cut - start)) % 65535)
+        ip = KERNEL_IP_AT - VNET_AT
+        _U16.pack_into(rest, ip + 2, len(rest) - ip)
+        _U16.pack_into(rest, ip + 10, 0)
+        _U16.pack_into(rest, ip + 10, -ones_sum(rest_view[ip : ip + 20]) % 65535)
+        buffer[FLAGS_AT] &= ~PSH & 0xFF
+        sender.hold_first(bytes(rest))
 
     def _fill_headers(
         self, rows: int, begin: int, stop: int, header_end: int, gso_size: int, sequence: int, constant: int
@@ -133,6 +160,7 @@ class VectorTransmitter(Transmitter):
             elif sent != -errno.EINTR:
                 sender.count_error(-sent)
                 done += 1
+        sender.spend(stop - begin + rows * header_end, rows)
         for row in range(done, rows):
             data = begin + row * gso_size
             packet = self._headers[row, :header_end].tobytes() + self._view[data : min(data + gso_size, stop)]

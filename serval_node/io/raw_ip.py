@@ -3,6 +3,10 @@
 One socket receives; it never sends. For sending there is one header-included socket per own address, so that routing
 rules by source address hold and each outgoing path has a send buffer of its own. Senders never receive
 (IPPROTO_RAW). A full send buffer is no loss: the packet waits in the sender's backlog until the socket is writable.
+
+A sender is shut while its backlog is not empty, or while it rests because its interface's shaper has let out what it
+may for now (`shaper.Pace`). What the kernel hands over for a shut sender waits in that sender's own queue, so that one
+full path does not stop the others.
 """
 
 from __future__ import annotations
@@ -10,14 +14,17 @@ from __future__ import annotations
 import errno
 import socket
 import struct
+import time
 from collections import Counter, deque
 
+from serval_node.io.shaper import FRAME_HEADER, Pace, interface_of, open_notifications, shaper
 from serval_node.wire.ipv4 import Address
 
 SAL_PROTOCOL = 144
 RECEIVE_BUFFER = 16 << 20
 SEND_BUFFER = 256 << 10  # the kernel doubles it: about 220 frames of 1500 bytes with their overhead
 BACKLOG_LIMIT = 1024  # packets; more are dropped and counted
+HELD_LIMIT = 1 << 20  # bytes in front of one shut sender while others are open; more are dropped and counted
 
 _SO_SNDBUFFORCE = 32
 _SO_RCVBUFFORCE = 33
@@ -33,6 +40,9 @@ class RawSender:
         EADDRNOTAVAIL when `local` is not an address of this host."""
         self._drops = drops
         self.backlog: deque[tuple[bytes, str]] = deque()
+        self.held: deque[bytes] = deque()
+        self.pace: Pace | None = None
+        self._held_bytes = 0
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.IPPROTO_RAW)
         try:
             self.socket.setblocking(False)
@@ -60,6 +70,44 @@ class RawSender:
             self.park(bytes(packet), destination)
         except OSError as error:
             self.count_error(error.errno or 0)
+        else:
+            self.spend(len(packet), 1)
+
+    def spend(self, size: int, packets: int) -> None:
+        """`packets` IPv4 packets of `size` bytes altogether were sent."""
+        if self.pace is not None:
+            self.pace.spend(size + packets * FRAME_HEADER, time.monotonic())
+
+    def packets_at_once(self, size: int) -> int | None:
+        """How many IPv4 packets of `size` bytes the shaper lets out at once; None: any number."""
+        if self.pace is None:
+            return None
+        return int(self.pace.room(time.monotonic()) / (size + FRAME_HEADER))
+
+    def shut(self) -> bool:
+        """Whether nothing more is to be sent for now."""
+        if self.backlog:
+            return True
+        return self.pace is not None and self.pace.opens_at > time.monotonic()
+
+    def hold(self, packet: bytes) -> None:
+        """Keeps what came from sal0 for this sender until it is open again."""
+        if self._held_bytes + len(packet) > HELD_LIMIT:
+            self._drops["path_queue_full"] += 1
+            return
+        self._held_bytes += len(packet)
+        self.held.append(packet)
+
+    def hold_first(self, packet: bytes) -> None:
+        """Keeps the rest of what was sent in part: it is the first to be released."""
+        self._held_bytes += len(packet)
+        self.held.appendleft(packet)
+
+    def release(self) -> bytes:
+        """The oldest packet that is held; raises IndexError when there is none."""
+        packet = self.held.popleft()
+        self._held_bytes -= len(packet)
+        return packet
 
     def park(self, packet: bytes, destination: str) -> None:
         if len(self.backlog) < BACKLOG_LIMIT:
@@ -77,6 +125,8 @@ class RawSender:
                 return False
             except OSError as error:
                 self.count_error(error.errno or 0)
+            else:
+                self.spend(len(packet), 1)
             self.backlog.popleft()
         return True
 
@@ -84,8 +134,9 @@ class RawSender:
         self._drops["send_" + errno.errorcode.get(number, str(number)).lower()] += packets
 
     def close(self) -> None:
-        self._drops["send_closed"] += len(self.backlog)
+        self._drops["send_closed"] += len(self.backlog) + len(self.held)
         self.backlog.clear()
+        self.held.clear()
         self.socket.close()
 
 
@@ -101,6 +152,7 @@ class RawIp:
         self.receiver.setblocking(False)
         _force_buffer(self.receiver, _SO_RCVBUFFORCE, socket.SO_RCVBUF, receive_buffer)
         self._unbound = RawSender(None, send_buffer=send_buffer, drops=self.drops)
+        self.shaper_events = open_notifications()
 
     def sender(self, local: Address) -> RawSender:
         """The sender for packets with this source: one per own address. Packets that keep another host's source (a
@@ -112,7 +164,21 @@ class RawIp:
             except OSError:
                 return self._unbound  # not an own address (EADDRNOTAVAIL), or no descriptor left for a socket
             self._senders[local] = sender
+            sender.pace = _pace(local)
         return sender
+
+    def shapers_changed(self) -> None:
+        """Looks at the interfaces' shapers again. Called when `shaper_events` is readable."""
+        try:
+            while self.shaper_events.recv(65536):
+                pass
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:  # notifications were lost; all is read anew anyway
+                raise
+        for local, sender in self._senders.items():
+            sender.pace = _pace(local)
 
     def senders(self) -> list[RawSender]:
         return [self._unbound, *self._senders.values()]
@@ -125,9 +191,20 @@ class RawIp:
 
     def close(self) -> None:
         self.receiver.close()
+        self.shaper_events.close()
         for sender in self.senders():
             sender.close()
         self._senders.clear()
+
+
+def _pace(local: Address) -> Pace | None:
+    """The account that a sender from this own address is to keep of its interface's shaper."""
+    try:
+        interface = interface_of(local)
+        bucket = None if interface is None else shaper(interface)
+    except OSError:
+        return None  # the interface went away in the meantime, or the kernel has no shapers: nothing to go by
+    return Pace(bucket, time.monotonic()) if bucket is not None and bucket.worth_pacing else None
 
 
 def _force_buffer(sock: socket.socket, force_option: int, option: int, size: int) -> None:

@@ -61,6 +61,9 @@ class FakeSender(RawSender):
 
     def __init__(self) -> None:
         self.backlog = deque()
+        self.held = deque()
+        self.pace = None
+        self._held_bytes = 0
         self._drops: Counter[str] = Counter()
         self.sent: list[bytes] = []
         self.room = 1 << 30
@@ -106,11 +109,19 @@ class TransmitBench:
         self.sender = FakeSender()
         self.slow: list[tuple[bytes, int]] = []
         kind = VectorTransmitter if vector else Transmitter
-        self.engine = kind(self.tun, self.paths, lambda packet, gso: self.slow.append((bytes(packet), gso)))
+        self.shut: list[RawSender] = []
+        self.read_on = False
+        self.engine = kind(
+            self.tun, self.paths, lambda packet, gso: self.slow.append((bytes(packet), gso)), self._note_shut
+        )
         monkeypatch.setattr("serval_node.io.datapath_tx_vector.sendmmsg", self.sender.sendmmsg)
 
-    def flow(self, forwarding: ForwardingState) -> FastFlow:
-        flow = FastFlow(forwarding, self.sender)
+    def _note_shut(self, sender: RawSender) -> bool:
+        self.shut.append(sender)
+        return self.read_on
+
+    def flow(self, forwarding: ForwardingState, sender: FakeSender | None = None) -> FastFlow:
+        flow = FastFlow(forwarding, sender or self.sender)
         self.paths.add(flow)
         return flow
 

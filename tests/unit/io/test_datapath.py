@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 
@@ -11,6 +13,7 @@ import pytest
 
 from serval_node.io.datapath import DataPath, vector_available
 from serval_node.io.fast_flow import FastFlow, FlowPaths
+from serval_node.io.shaper import Bucket, Pace
 from serval_node.wire.ipv4 import address
 from tests.unit.io.datapath_bench import FakeSender, state
 
@@ -26,12 +29,14 @@ class FakeTun:
 
 
 class FakeRaw:
-    def __init__(self, end: socket.socket) -> None:
+    def __init__(self, end: socket.socket, shaper_events: socket.socket) -> None:
         self.receiver = end
+        self.shaper_events = shaper_events
+        self.made: dict[bytes, FakeSender] = {}
         self.drops: Counter[str] = Counter(send_backlog_full=2)
 
     def sender(self, local: bytes) -> FakeSender:
-        return FakeSender()
+        return self.made.setdefault(local, FakeSender())
 
     def senders(self) -> list[FakeSender]:
         return []
@@ -43,10 +48,13 @@ class FakeRaw:
 @pytest.fixture
 def path() -> Iterator[DataPath]:
     tun, raw = socket.socketpair()
-    with tun, raw:
+    events, other = socket.socketpair()
+    with tun, raw, events, other:
+        for end in (tun, raw, events):
+            end.setblocking(False)
         made = DataPath(
             FakeTun(tun),  # type: ignore[arg-type]
-            FakeRaw(raw),  # type: ignore[arg-type]
+            FakeRaw(raw, events),  # type: ignore[arg-type]
             stack_kernel=lambda packet, gso_size: None,
             stack_network=lambda packet: None,
             on_first_packet=lambda flow: None,
@@ -111,3 +119,34 @@ def test_acknowledgements_and_sequence_numbers_wrap_around() -> None:
         flow.note_received(1, 16, sequence, ack)
     counters = flow.counters()
     assert (counters.received_next, counters.peer_ack) == (0x20, 0x5)
+
+
+def test_sal0_pauses_while_every_sender_in_use_is_shut(path: DataPath) -> None:
+    """And only then: a full path does not stop another one."""
+    path.install(state(1))
+    path.install(state(2, local_address=address("10.0.1.1")))
+    one, other = (flow.sender for flow in path._paths.by_flow.values())
+    bucket = Bucket(1e6, 1e5)
+    one.pace, other.pace = Pace(bucket, time.monotonic() + 60), Pace(bucket, time.monotonic() + 60)
+    assert path._shut(one) and not path._shut(other)
+    path.remove(state(2).local_flow)
+    assert path._paused, "the sender that is left is shut"
+    path.install(state(2, local_address=address("10.0.2.1")))
+    assert not path._paused, "the new flow's sender is open"
+    path.remove(state(2).local_flow)
+    one.pace = None
+    path._rested()
+    assert not path._paused
+
+
+def test_a_sender_that_rests_is_resumed_by_the_timer(path: DataPath) -> None:
+    path.install(state(1))
+    (flow,) = path._paths.by_flow.values()
+    flow.sender.pace = Pace(Bucket(1e6, 2e4), time.monotonic())  # half full in 10 ms
+    assert not path._shut(flow.sender)
+    poll = select.poll()
+    poll.register(path.fileno(), select.POLLIN)
+    while path._paused:
+        assert poll.poll(10_000), "the timer did not fire"
+        path.ready()
+    assert not flow.sender.shut()

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import errno
+import time
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from serval_node.wire.ipv4 import address, build_ipv4
+from serval_node.io.datapath_tx_vector import OVERDRAWN
+from serval_node.io.raw_ip import HELD_LIMIT
+from serval_node.io.shaper import Bucket, Pace
+from serval_node.wire.checksum import sums_to_zero
+from serval_node.wire.ipv4 import Ipv4Header, address, build_ipv4
 from serval_node.wire.sal_header import decode
 from serval_node.wire.transport import ACK, FIN, PSH, build_tcp, split, to_kernel, to_wire
-from tests.unit.io.datapath_bench import TCP, TransmitBench, partial_checksum, state
+from tests.unit.io.datapath_bench import TCP, FakeSender, TransmitBench, partial_checksum, state
 
 FLOW = state()
+OTHER = state(2, local_address=address("10.0.1.1"))
 OURS, PEER = FLOW.kernel_local, FLOW.kernel_peer
 BOTH = pytest.mark.parametrize("vector", [True, False], ids=["vector", "plain"])
 RELAXED = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -97,6 +103,108 @@ def test_a_full_send_buffer_delays_packets_and_loses_none(monkeypatch, room) -> 
     assert bench.sender.flush()
     bench.engine.transmit()
     assert payloads(bench.sender.sent) == expected(first, 1448) + expected(second, 0)
+
+
+def paths_apart(monkeypatch, *, vector: bool) -> tuple[TransmitBench, FakeSender]:
+    """Two flows on two senders, of which the first rests and the second is open."""
+    bench = TransmitBench(monkeypatch, vector=vector)
+    bench.read_on = True
+    bench.flow(FLOW)
+    other = FakeSender()
+    bench.flow(OTHER, other)
+    bench.sender.pace = Pace(Bucket(1e6, 1e5), time.monotonic() + 60)
+    return bench, other
+
+
+@BOTH
+def test_a_shut_sender_holds_its_own_packets_only_and_keeps_their_order(monkeypatch, vector) -> None:
+    bench, other = paths_apart(monkeypatch, vector=vector)
+    pieces = [segment(bytes([i]) * 99, seq=1000 + 99 * i) for i in range(5)]
+    last = segment(b"", flags=ACK | FIN)
+    across = build_tcp(OTHER.kernel_local[1], PEER[1], 5, 6, ACK, window=9, data=b"y")
+    for tcp in [*pieces, last]:
+        bench.give(ip_packet(to_kernel(tcp, TCP, OURS[0], PEER[0], OURS[1], PEER[1])))
+        ports = OTHER.kernel_local[1], PEER[1]
+        bench.give(build_ipv4(OURS[0], PEER[0], TCP, to_kernel(across, TCP, OURS[0], PEER[0], *ports)))
+    bench.engine.transmit()
+    assert len(other.sent) == 6 and bench.sender.sent == [] and set(bench.shut) == {bench.sender}
+    bench.engine.resume(bench.sender)
+    assert bench.sender.sent == [] and bench.slow == [], "it is still shut"
+    bench.sender.pace = None
+    bench.engine.resume(bench.sender)
+    assert payloads(bench.sender.sent) == [expected(tcp, 0)[0] for tcp in pieces]
+    assert len(bench.slow) == 1, "the FIN goes to the stack, after the data"
+
+
+def test_what_a_shut_sender_holds_is_bounded(monkeypatch) -> None:
+    bench, _ = paths_apart(monkeypatch, vector=True)
+    big = ip_packet(partial_checksum(segment(bytes(64000)), FLOW))
+    for _ in range(20):
+        bench.give(big, gso_size=1448, partial=True)
+        bench.engine.transmit()
+    kept = len(bench.sender.held)
+    assert kept == HELD_LIMIT // (len(big) + 10)
+    assert bench.sender._drops == {"path_queue_full": 20 - kept}
+    bench.sender.pace = None
+    bench.engine.resume(bench.sender)
+    assert len(bench.sender.sent) == kept * 45 and not bench.sender.held and bench.sender._held_bytes == 0
+
+
+@pytest.mark.parametrize("room", [1514, 20_000, 60_000])
+@pytest.mark.parametrize("size", [30_000, 30_001, 64_000])
+def test_a_super_segment_that_is_too_much_for_the_shaper_goes_in_parts(monkeypatch, room, size) -> None:
+    bench = TransmitBench(monkeypatch, vector=True)
+    flow = bench.flow(FLOW)
+    tcp = segment(bytes(range(250)) * (size // 250) + bytes(size % 250), flags=ACK | PSH, seq=0xFFFFFFFF - 20_000)
+    last = segment(b"", flags=ACK | FIN, seq=5)
+    now = 1000.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    bench.sender.pace = Pace(Bucket(1e6, 2 * room), now)
+    now += room / 1e6
+    for packet in (ip_packet(partial_checksum(tcp, FLOW)), ip_packet(last)):
+        bench.give(packet, gso_size=1448 if len(packet) > 1500 else 0, partial=True)
+    bench.engine.transmit()
+    rounds = [len(bench.sender.sent)]
+    while bench.sender.held:
+        assert bench.shut and not bench.slow
+        held = bench.sender.held[0]
+        assert sums_to_zero(held[10:30]) and Ipv4Header.decode(held[10:]).total_length == len(held) - 10
+        part = Ipv4Header.decode(held[10:]).payload(held[10:])
+        assert held[46:48] == partial_checksum(part, FLOW)[16:18]
+        now = bench.sender.pace.opens_at
+        bench.engine.resume(bench.sender)
+        rounds.append(len(bench.sender.sent))
+    now = bench.sender.pace.opens_at
+    bench.engine.transmit()
+    assert payloads(bench.sender.sent) == expected(tcp, 1448) and len(bench.slow) == 1
+    most = max(later - earlier for earlier, later in zip([0, *rounds], rounds, strict=False))
+    assert most <= room // 1514 + OVERDRAWN
+    assert flow.counters().sent_bytes == size and bench.sender._held_bytes == 0
+
+
+def test_what_is_held_for_a_flow_that_moved_goes_over_its_new_path(monkeypatch) -> None:
+    bench, other = paths_apart(monkeypatch, vector=True)
+    tcp = segment(b"x" * 300)
+    bench.give(ip_packet(partial_checksum(tcp, FLOW)), partial=True)
+    bench.engine.transmit()
+    bench.paths.by_flow[FLOW.local_flow].apply(FLOW, other)
+    bench.sender.pace = None
+    bench.engine.resume(bench.sender)
+    assert payloads(other.sent) == expected(tcp, 0) and bench.sender.sent == []
+
+
+def test_what_is_sent_is_spent_as_frames(monkeypatch) -> None:
+    bench = TransmitBench(monkeypatch, vector=True)
+    bench.flow(FLOW)
+    spent: list[int] = []
+    bench.sender.pace = Pace(Bucket(1e9, 1e9), 0.0)
+    monkeypatch.setattr(Pace, "spend", lambda self, size, now: spent.append(size))
+    bench.give(ip_packet(partial_checksum(segment(bytes(10000)), FLOW)), gso_size=1448, partial=True)
+    single = to_kernel(segment(b"abc"), TCP, OURS[0], PEER[0], OURS[1], PEER[1])
+    bench.give(ip_packet(single))
+    bench.engine.transmit()
+    assert len(bench.sender.sent) == 8
+    assert sum(spent) == sum(len(packet) + 14 for packet in bench.sender.sent)
 
 
 def test_what_the_kernel_refuses_is_counted(monkeypatch) -> None:

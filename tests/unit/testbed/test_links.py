@@ -32,8 +32,8 @@ def test_a_shape_says_what_it_is() -> None:
     assert not Shape.parse({"bw": 10}).impaired
 
 
-@pytest.mark.parametrize(("rate", "burst"), [(1, 3028), (100, 6250), (1000, 62500)])
-def test_the_burst_is_half_a_millisecond_and_at_least_two_frames(rate: float, burst: int) -> None:
+@pytest.mark.parametrize(("rate", "burst"), [(1, 3028), (100, 12500), (1000, 125000)])
+def test_the_burst_is_a_millisecond_and_at_least_two_frames(rate: float, burst: int) -> None:
     assert Shape(rate=rate).burst == burst
 
 
@@ -45,7 +45,7 @@ def test_the_queue_is_fifty_milliseconds_and_holds_two_offloaded_segments() -> N
 def test_tc_is_told_rate_burst_quantum_and_queue() -> None:
     qdisc, htb_class, leaf = rate_lines("ann-eth0", Shape(rate=100))
     assert qdisc == "tc qdisc replace dev ann-eth0 root handle 5: htb default 1"
-    assert "rate 100000000bit burst 6250 cburst 6250 quantum 15140" in htb_class
+    assert "rate 100000000bit burst 12500 cburst 12500 quantum 15140" in htb_class
     assert leaf.endswith("bfifo limit 625000")
 
 
