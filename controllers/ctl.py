@@ -11,7 +11,7 @@
     servicectl drop NODE SERVICE
 
 Exit status: 0 done (for changes: acknowledged by the node), 1 refused or no controller (one line on standard error says
-why), 2 wrong usage.
+why), 2 wrong usage. A policy for a service that nobody serves yet is kept, and standard error says so.
 """
 
 from __future__ import annotations
@@ -218,6 +218,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(json.dumps(answer, indent=1))
         elif op in _TEXTS:
             print(_TEXTS[op](answer))
+            if "note" in answer:
+                print(f"servicectl: {answer['note']}", file=sys.stderr)
         sys.stdout.flush()
     except BrokenPipeError:
         # Whoever read our output has gone; the interpreter must not try to flush what is left.

@@ -10,7 +10,7 @@ form; names stand for the prefix that bind(name) binds.
     add      node, service, action, ...           a hand-made rule in place of the policy's; refused when there is one
     change   node, service, action, ...           another rule in place of the one that is there
     remove   node, service                        the hand-made rule; where a policy has one, that one returns
-    policy   service[, policy[, weights]]         without a policy: which one holds
+    policy   service[, policy[, weights]]         without a policy: which one holds; "note" when nobody serves it
     delayed                                       services with queued packets
     release  node, service                        resolve the queued packets anew
     drop     node, service                        free them
@@ -182,8 +182,10 @@ class HandRequests:
                 raise RequestError("'weights' must map nodes to numbers")
             named = {self._control.directory.find(name).name: weight for name, weight in weights.items()}
             self._control.policies.set(prefix, Policy(get_text(request, "policy"), named))
-        policy = self._control.policies.policy(prefix)
-        body = {"name": self._describe(prefix), "policy": policy.name, "weights": dict(policy.weights)}
+        policy, name = self._control.policies.policy(prefix), self._describe(prefix)
+        body = {"name": name, "policy": policy.name, "weights": dict(policy.weights)}
+        if not any(prefix.covers(served) for served in self._control.directory.services()):
+            body["note"] = f"nobody serves {name} yet; the policy holds when somebody does"
         return [Answer(ticket, {"ok": True, **body})]
 
     def _delayed(self, request: Mapping[str, Any], ticket: object, now: float) -> list[Output]:

@@ -244,7 +244,12 @@ def test_servicectl(controller: Controller, figure: Figure) -> None:
     for words in ([], ["fly"], ["add", "cleo", "web.example", "fly"], ["policy", "web.example", "hash", "dan=x"]):
         assert controller.ctl(*words).returncode == 2
 
-    assert controller.ctl("policy", "web.example", "two-choices").returncode == 0
+    done = controller.ctl("policy", "wbe.example", "hash")
+    assert (done.returncode, done.stdout) == (0, "wbe.example hash\n")
+    assert done.stderr == "servicectl: nobody serves wbe.example yet; the policy holds when somebody does\n"
+
+    done = controller.ctl("policy", "web.example", "two-choices")
+    assert (done.returncode, done.stderr) == (0, "")
     wait_for("load figures", lambda: figure.cleo.loads == {figure.dan.address: 3.0, figure.eve.address: 3.0})
     assert figure.cleo.rules[WEB].selector == "two-choices"
 

@@ -287,6 +287,24 @@ def test_a_policy_chooses_the_selector_and_only_that(name: str) -> None:
     assert {target.address: target.weight for target in rule.targets} == {ADDRESS["dan"]: 5, ADDRESS["eve"]: 1}
 
 
+def test_a_policy_of_what_nobody_serves_yet_is_kept_and_said_to_be_so() -> None:
+    world = datacenter()
+    world.bind("dan")
+    for service, known in (
+        ("web.example", True),
+        (str(BLOCK), True),
+        ("wbe.example", False),
+        ("web.example:81", False),
+    ):
+        for words in ({}, {"policy": "round-robin"}):
+            answer = world.ask("policy", service=service, **words)
+            note = f"nobody serves {answer['name']} yet; the policy holds when somebody does"
+            assert answer.get("note") == (None if known else note)
+    world.bind("dan", NAMING.bind_prefix("wbe.example"))
+    assert "note" not in world.ask("policy", service="wbe.example")
+    assert world.nodes["cleo"].rules[NAMING.bind_prefix("wbe.example")].selector == "round-robin"
+
+
 def test_a_policy_of_a_block_holds_for_its_services_until_one_has_its_own() -> None:
     world = datacenter()
     world.bind("dan")
