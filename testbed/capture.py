@@ -30,6 +30,7 @@ SNAP_BYTES = 256
 
 MERGED = "all.pcapng"
 READY_SECONDS = 10.0
+LOOK_SECONDS = 0.25
 _NANOSECOND_MAGIC = 0xA1B23C4D
 _FILE_HEADER, _RECORD_HEADER = struct.Struct("=IHHiIII"), struct.Struct("=IIII")
 _SECTION, _INTERFACE, _ENHANCED = 0x0A0D0D0A, 1, 6
@@ -61,7 +62,7 @@ class Capture:
     ) -> None:
         """Capture all interfaces of `nodes` into `directory`, `snap` bytes of each frame (0: all). TestbedError.
 
-        `told` hears once, from another thread, that a capture has ended by itself, when that happens.
+        `told` hears once, from another thread, that the captures ended early, when that happens.
         """
         try:
             self.directory = make_directory(directory)
@@ -101,7 +102,7 @@ class Capture:
     def stop(self) -> Path:
         """End the captures and write the merged file, whose path is returned.
 
-        Raises TestbedError, also when a capture had ended before, after writing what there is.
+        Raises TestbedError, also when they had ended before, after writing what there is.
         """
         self._watch.stop()
         self._end()
@@ -112,8 +113,9 @@ class Capture:
                     output.write(block)
             owned_by_caller(merged)
         except OSError as error:
+            full = symptoms.room(self.directory) < symptoms.FULL_BYTES
+            room = symptoms.disk_hint([self.directory]) if full else "make it writable"
             merged.unlink(missing_ok=True)  # half of the frames would mislead
-            room = symptoms.hint(str(error.strerror)) or "make it writable"
             whole = "" if self._watch.ended else "; the files per interface beside it are whole"
             raise TestbedError(f"cannot write {merged}: {error.strerror}{whole}", room) from None
         if self._watch.ended:
@@ -131,7 +133,7 @@ class Capture:
 
 
 class _Watch:
-    """Waits in a thread for a tcpdump that ends by itself, and tells of the first one: most often the disk is full."""
+    """Looks in a thread for a full disk and for a tcpdump that ends by itself; ends all captures then, and says so."""
 
     def __init__(
         self, dumps: Sequence[tuple[str, processes.Daemon]], directory: Path, told: Callable[[str], None]
@@ -158,14 +160,23 @@ class _Watch:
         poll = select.poll()
         for fd in (self._stopped, *self._dumps):
             poll.register(fd, select.POLLIN)
-        ready = {fd for fd, _ in poll.poll()}
-        if self._stopped in ready:
-            return
-        name, dump = self._dumps[ready.pop()]
-        said = " | ".join(dump.printed().strip().splitlines()[-1:]) or "it said nothing"
-        self.ended = f"the capture of {name} has ended by itself ({said})"
-        hint = symptoms.disk_hint([self._directory]) if symptoms.room(self._directory) < symptoms.FULL_BYTES else ""
-        self._told(f"{self.ended}; the network goes on without it{f': {hint}' if hint else ''}")
+        while not self.ended:
+            ready = {fd for fd, _ in poll.poll(LOOK_SECONDS * 1000)}
+            if self._stopped in ready:
+                return
+            # tcpdump does not look whether what it writes arrives.
+            if symptoms.room(self._directory) < symptoms.FULL_BYTES:
+                self._give_up(f"no room is left in {self._directory}")
+            elif ready:
+                name, dump = self._dumps[ready.pop()]
+                said = " | ".join(dump.printed().strip().splitlines()[-1:]) or "it said nothing"
+                self._give_up(f"that of {name} has ended by itself ({said})")
+
+    def _give_up(self, why: str) -> None:
+        for _, dump in self._dumps.values():
+            dump.stop()
+        self.ended = why
+        self._told(f"the captures have ended: {why}; the network goes on without them")
 
 
 def _listening(log: Path) -> bool:

@@ -21,7 +21,9 @@ def tell(label: str, error: TestbedError | OSError | MemoryError) -> None:
     """Reports why a run failed, after its logs were copied to where they stay; says where that is."""
     known = error if isinstance(error, TestbedError) else symptoms.explained(error)
     kept = save_logs(label)
-    hints = [line for line in (symptoms.hint(known.message), known.hint) if line]
+    hints = [*(symptoms.hint(known.message) or "").splitlines(), *(known.hint or "").splitlines()]
+    hints += [symptoms.disk_hint()] if symptoms.full_places() else []  # not everybody who finds a full disk says so
+    hints = [line.strip() for line in hints]
     if isinstance(kept, Path):
         hints = [line.replace(f"{LOGS}{os.sep}", f"{kept}{os.sep}") for line in hints]
     report(TestbedError(known.message, "\n  ".join(dict.fromkeys(hints)) or None))

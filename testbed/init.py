@@ -107,7 +107,7 @@ class Init:
         except OSError as error:
             # PID 1 loads little: what the limit may be, the outer half of the run explains where it meets it.
             hint = "the limit of processes is reached: end other programs, or raise it (ulimit -u 4096)"
-            report(TestbedError(f"cannot start {argv[0]}: {error.strerror}", hint))
+            report(TestbedError(f"cannot start a process in the sandbox: {error.strerror}", hint))
             self._status = NO_START_STATUS
             return
         if not self._command:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import inspect
 import os
 import re
@@ -17,7 +18,7 @@ from types import FrameType
 from typing import NoReturn
 
 import topologies
-from testbed import calibration, failures, openvswitch, requirements
+from testbed import calibration, failures, openvswitch, requirements, symptoms
 from testbed.calibration import Calibration
 from testbed.capture import SNAP_BYTES, Capture
 from testbed.errors import TestbedError, report
@@ -171,9 +172,11 @@ class _Run:
         try:
             make_directory(chosen)
             requirements.check_writable(chosen)
+            if symptoms.room(chosen) < symptoms.FULL_BYTES:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             message = f"cannot write captures to {chosen}: {error.strerror}"
-            raise TestbedError(message, "name another directory: --capture DIR") from None
+            raise TestbedError(message, "make that possible, or name another directory: --capture DIR") from None
         return chosen
 
     def _capture(self, directory: Path) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from testbed import isolation, processes, sysctl
+from testbed import isolation, processes, symptoms, sysctl
 from testbed.errors import TestbedError
 
 PROGRAMS: Mapping[str, str] = {
@@ -74,6 +74,7 @@ def check(
     """
     missing_programs(programs, services)
     check_limits(members)
+    check_room()
     check_kernel(FEATURES)
 
 
@@ -110,6 +111,12 @@ def check_limits(members: int) -> None:
                 f"the limit of {subject} is {hard}, and this network needs about {wanted}",
                 f"raise it ({command} {max(MANY, wanted)}, as root where it is refused), or build fewer hosts",
             )
+
+
+def check_room() -> None:
+    """Raises TestbedError when nothing can be written where a run writes unasked."""
+    if full := symptoms.full_places():
+        raise TestbedError(f"no room is left in {', '.join(full)}", symptoms.disk_hint())
 
 
 def check_kernel(features: Iterable[Feature]) -> None:

@@ -6,7 +6,6 @@ import errno
 import os
 import re
 import resource
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -23,6 +22,7 @@ _DISK = re.compile(rf"{os.strerror(errno.ENOSPC)}|{os.strerror(errno.EDQUOT)}")
 _FILES = re.compile(os.strerror(errno.EMFILE))
 _PROCESSES = re.compile(rf"{os.strerror(errno.EAGAIN)}|can't start new thread|[Cc]annot fork")
 _MEMORY = re.compile(rf"{os.strerror(errno.ENOMEM)}|MemoryError|std::bad_alloc")
+_PORT = re.compile(os.strerror(errno.EADDRINUSE))
 _SLOW = re.compile(r"was not (ready|done) within|not ready within")
 
 
@@ -36,6 +36,8 @@ def hint(said: str) -> str | None:
         return processes_hint()
     if _MEMORY.search(said):
         return "memory is used up: end other programs, take a smaller network, or raise the limit (ulimit -v)"
+    if _PORT.search(said):
+        return "another program of this sandbox has that port: `ss -ltnp`, in the same sandbox, shows which; end it"
     if _SLOW.search(said) and process_limit() < FEW_PROCESSES:
         return processes_hint()  # Open vSwitch waits for ever for a thread that it may not start
     return None
@@ -52,12 +54,18 @@ def explained(error: OSError | MemoryError) -> TestbedError:
 
 def disk_hint(places: Iterable[Path] = ()) -> str:
     """Names what is full, of the places given and those where a run writes unasked."""
-    candidates = (*places, Path(tempfile.gettempdir()), Path.cwd(), *PRIVATE)
-    full = list(dict.fromkeys(str(place) for place in candidates if room(place) < FULL_BYTES))
+    full = full_places(places)
     if not full:
         return "a disk or a quota is full: make room (df -h shows where), then start again"
     kept_in_memory = " (in memory)" if full[0] in map(str, PRIVATE) else ""
-    return f"no room is left in {', '.join(full)}{kept_in_memory}: make some (df -h), then start again"
+    return f"make room in {', '.join(full)}{kept_in_memory} (df -h), then start again"
+
+
+def full_places(places: Iterable[Path] = ()) -> list[str]:
+    """Those without room, of the places given and those where a run writes unasked."""
+    # tempfile.gettempdir() would pass over a full one.
+    candidates = (*places, Path(os.environ.get("TMPDIR", "/tmp")), *PRIVATE)
+    return list(dict.fromkeys(str(place) for place in candidates if room(place) < FULL_BYTES))
 
 
 def room(place: Path) -> float:
