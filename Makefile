@@ -48,6 +48,9 @@ test-docs: setup ## the commands of README.md and docs/, typed beside one runnin
 	@echo "== docs tests: every command of every page"
 	@scripts/privileged $(PYTHON) -m pytest -q --no-skips tests/docs $(PYTEST_ARGS)
 
+bench: setup ## measure the speed, about ten minutes (ARGS="--list", ARGS="connect --pairs 6"): a table, plots and JSON in results/bench
+	@scripts/privileged $(PYTHON) -m experiments.benchmarks $(ARGS)
+
 test-wireshark: ## serval.lua in tshark against the captures; installs nothing, says what it lacks
 	@command -v tshark >/dev/null || { echo "make test-wireshark: needs tshark: sudo apt-get install --no-install-recommends tshark"; exit 1; }
 	@test -x $(PYTHON) || { echo "make test-wireshark: needs the Python environment: make setup"; exit 1; }
@@ -61,4 +64,4 @@ clean: ## remove .venv and everything else that can be made again (not results/)
 	@rm -rf .venv .venv-ryu build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
-.PHONY: help setup topo-datacenter test lint test-unit test-sandbox test-emulation test-docs test-wireshark reference clean
+.PHONY: help setup topo-datacenter test lint test-unit test-sandbox test-emulation test-docs bench test-wireshark reference clean

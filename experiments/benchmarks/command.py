@@ -21,13 +21,14 @@ from testbed.measure.engine import Engine
 from testbed.measure.plan import DEFAULT_PAIRS, Settings
 from testbed.measure.progress import Progress, duration
 from testbed.measure.statistics import CLAIM, ENOUGH
+from testbed.ownership import owned_by_caller
 
 RESULTS = sandbox.ROOT / "results" / "bench"
 EXAMPLES = f"""\
 below {ENOUGH} pairs there is no interval ("too few"); what the documentation claims has at least {CLAIM} pairs.
 examples:
   python -m experiments.benchmarks connect --pairs 6         the benchmarks whose names begin so
-  python -m experiments.benchmarks --plot results/bench/20261121-130000/result.json
+  python -m experiments.benchmarks --plot results/bench/latest/result.json
 """
 
 
@@ -64,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, help="of the order of the pairs (default: drawn, and recorded)")
     parser.add_argument("--quick", action="store_true", help="very short runs and 2 pairs: does it work at all?")
     parser.add_argument("--list", action="store_true", help="list the benchmarks and how long they take")
-    parser.add_argument("--results", type=Path, default=RESULTS, metavar="DIR", help="where the result goes")
+    parser.add_argument("--results", type=Path, metavar="DIR", help="where the result goes (default: results/bench)")
     parser.add_argument("--plot", type=Path, metavar="RESULT.json", help="table and plots again from a result; no root")
     parser.add_argument("--markdown", action="store_true", help="the table in Markdown")
     return parser
@@ -95,8 +96,9 @@ def _measure(options: argparse.Namespace) -> int:
     sandbox.enter(name="bench")
     settings = _settings(options)
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    directory = document.prepare(options.results.absolute() / stamp)
+    directory = document.prepare((options.results or RESULTS).absolute(), stamp)
     path = directory / document.FILE_NAME
+    _point_to(directory)
     expected = {one.name: one.seconds(settings, machine.GAP_SECONDS) for one in benchmarks}
     result = document.new(
         {"pairs": settings.pairs, "seed": settings.seed, "quick": settings.quick},
@@ -124,6 +126,17 @@ def _measure(options: argparse.Namespace) -> int:
     shown = _show(result, directory, markdown=options.markdown)
     print(f"result: {path}")
     return status or shown
+
+
+def _point_to(directory: Path) -> None:
+    """`latest` beside the results is the one that is being made."""
+    link = directory.parent / "latest"
+    try:
+        link.unlink(missing_ok=True)
+        link.symlink_to(directory.name)
+        owned_by_caller(link)
+    except OSError:
+        return  # on a file system without links there is none
 
 
 def _end_in_order() -> None:

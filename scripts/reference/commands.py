@@ -14,6 +14,7 @@ from typing import Any
 
 import topologies
 from controllers import ctl
+from experiments.benchmarks import command as benchmarks
 from scripts.reference.parsers import Described, describe, parser_of
 from serval_node.capture import __main__ as capture
 from serval_node.cli import __main__ as serval
@@ -34,6 +35,7 @@ COMMANDS: tuple[tuple[str, str, Callable[..., Any], tuple[Any, ...]], ...] = (
     ("serval", "At the prompt, after a host's name.", serval.main, ([],)),
     ("servicectl", "At the prompt, with or without a host's name.", ctl.main, ([],)),
     ("python -m serval_node.capture", "In a shell, as `.venv/bin/python -m ...`.", capture.main, ([],)),
+    ("python -m experiments.benchmarks", 'What `make bench ARGS="..."` takes.', benchmarks.main, ([],)),
     ("servald", "Started by the testbed; by hand in a namespace of its own ([node.md](node.md)).", servald.main, ([],)),
 )
 

@@ -13,6 +13,7 @@ A PAIR: {"comparison": index, "number", "attempt", "order": [variant, variant], 
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import os
 import shutil
@@ -32,10 +33,14 @@ NEEDED_BYTES = 32 << 20
 _REQUIRED = ("created", "settings", "environment", "benchmarks")
 
 
-def prepare(directory: Path) -> Path:
-    """Make the directory of one run and prove that it can be written; raises TestbedError that says what to do."""
+def prepare(parent: Path, name: str) -> Path:
+    """Make the directory of one run, its own even if another began in the same second, and prove that it can be
+    written; raises TestbedError that says what to do.
+    """
+    directory = parent / name
     try:
-        make_directory(directory)
+        make_directory(parent)
+        directory = _own_directory(parent, name)
         probe = directory / ".probe"
         with probe.open("wb") as file:
             owned_by_caller(probe)
@@ -53,6 +58,17 @@ def prepare(directory: Path) -> Path:
     if free < NEEDED_BYTES:
         raise _full(directory, free)
     return directory
+
+
+def _own_directory(parent: Path, name: str) -> Path:
+    for number in itertools.count(1):
+        directory = parent / (name if number == 1 else f"{name}-{number}")
+        try:
+            directory.mkdir()
+            return owned_by_caller(directory)
+        except FileExistsError:
+            continue
+    raise AssertionError("the count has no end")
 
 
 def _full(directory: Path, free: int = 0) -> TestbedError:

@@ -15,6 +15,10 @@ from testbed.measure.progress import Progress
 REPEATS = 2
 """How often a void pair is measured again, as long as the benchmark has not repeated more than its number of pairs."""
 
+SLACK = 1.3
+"""A benchmark that will take longer than so many times what it was said to take repeats nothing more and waits for no
+quiet machine: a run on a busy machine ends in time, and its result says that it is doubtful."""
+
 Gap = Callable[[], machine.Load]
 Complain = Callable[[machine.Load], "str | None"]
 
@@ -33,6 +37,7 @@ class Engine:
         after: Gap = machine.gap,
         snapshot: Callable[[], machine.Snapshot] = machine.snapshot,
         complaint: Complain = machine.complaint,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._document = document
         self._settings = settings
@@ -42,8 +47,8 @@ class Engine:
         self._repeats = 0 if settings.quick else REPEATS
         self._before = before or (machine.gap if settings.quick else machine.quiet_gap)
         self._after = after
-        self._snapshot, self._complaint = snapshot, complaint
-        self._begun = time.monotonic()
+        self._snapshot, self._complaint, self._clock = snapshot, complaint, clock
+        self._begun = clock()
 
     def run(self, benchmarks: Sequence[Benchmark]) -> bool:
         """Run them all; whether each went through. An error ends its benchmark only; what an interruption leaves
@@ -61,7 +66,7 @@ class Engine:
                 "pairs": [],
             }
             self._document["benchmarks"].append(entry)
-            begun = time.monotonic()
+            begun = self._clock()
             try:
                 self._one(benchmark, entry)
                 entry["complete"] = True
@@ -73,20 +78,23 @@ class Engine:
                 self._document["ended"] = type(error).__name__
                 raise
             finally:
-                entry["seconds"] = time.monotonic() - begun
+                entry["seconds"] = self._clock() - begun
                 self._save()
         return well
 
     def _one(self, benchmark: Benchmark, entry: dict[str, Any]) -> None:
         turns = schedule(benchmark.comparisons, self._settings.pairs, f"{self._settings.seed} {benchmark.name}")
         repeats_left = len(turns)
+        expected, begun = benchmark.seconds(self._settings, machine.GAP_SECONDS), self._clock()
         self._progress.begin(benchmark.name, len(turns))
         with benchmark.bed(entry["parameters"], self._settings) as bed:
             entry["bed"] = dict(bed.facts())
-            for turn in turns:
+            for done, turn in enumerate(turns):
+                rest = expected * (1 - done / len(turns))
                 for attempt in range(self._repeats + 1):
-                    pair = self._pair(bed, benchmark, turn, attempt)
-                    last = attempt == self._repeats or repeats_left == 0
+                    in_time = self._clock() - begun + rest < SLACK * expected
+                    pair = self._pair(bed, benchmark, turn, attempt, wait=in_time)
+                    last = attempt == self._repeats or repeats_left == 0 or not in_time
                     pair["used"] = pair["void"] is None or last
                     entry["pairs"].append(pair)
                     self._save()
@@ -95,15 +103,15 @@ class Engine:
                         break
                     repeats_left -= 1
 
-    def _pair(self, bed: Bed, benchmark: Benchmark, turn: Turn, attempt: int) -> dict[str, Any]:
+    def _pair(self, bed: Bed, benchmark: Benchmark, turn: Turn, attempt: int, *, wait: bool) -> dict[str, Any]:
         pair: dict[str, Any] = {
             "comparison": benchmark.comparisons.index(turn.comparison),
             "number": turn.number,
             "attempt": attempt,
             "order": list(turn.order),
-            "at": time.monotonic() - self._begun,
+            "at": self._clock() - self._begun,
         }
-        loads = {"before": self._before()}
+        loads = {"before": self._before() if wait else self._after()}
         roles = ("reference", "subject") if turn.reference_first else ("subject", "reference")
         for role, variant in zip(roles, turn.order, strict=True):
             first = self._snapshot()

@@ -27,8 +27,7 @@ def run(*words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
 
 
 def result_in(directory: Path) -> dict[str, Any]:
-    (path,) = directory.glob("*/result.json")
-    return json.loads(path.read_text())
+    return json.loads((directory / "latest" / "result.json").read_text())
 
 
 def metrics(entry: dict[str, Any], variant: str, name: str) -> list[float]:
@@ -95,7 +94,7 @@ def test_ctrl_c_keeps_what_was_measured(tmp_path: Path) -> None:
     assert result["ended"] == "KeyboardInterrupt" and not entry["complete"] and entry["pairs"]
     assert "interrupted: what was measured is kept" in log.read_text()
     assert "connect, kernel TCP" in log.read_text()
-    shown = run("--plot", str(next(tmp_path.glob("*/result.json"))))
+    shown = run("--plot", str(tmp_path / "latest" / "result.json"))
     assert "interrupted: fewer pairs than planned" in shown.stdout
 
 

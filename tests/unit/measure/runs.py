@@ -57,6 +57,7 @@ class Run:
         self.document = document.new({"pairs": pairs, "seed": seed, "quick": False}, {"summary": "a test"}, ["test"])
         self.said = io.StringIO()
         self.saves = 0
+        self.seconds = 0.0
         self._gaps = list(gaps or [])
         self._clock = 0.0
         progress = Progress({"one": 10.0}, self.said)
@@ -68,6 +69,7 @@ class Run:
             before=self._gap,
             after=lambda: QUIET,
             snapshot=self._snapshot,
+            clock=lambda: self.seconds,
         )
 
     def _save(self) -> None:

@@ -15,14 +15,18 @@ from testbed.measure import document
 
 
 def test_a_directory_is_made_and_left_empty(tmp_path: Path) -> None:
-    made = document.prepare(tmp_path / "bench" / "now")
-    assert made.is_dir() and not list(made.iterdir())
+    made = document.prepare(tmp_path / "bench", "now")
+    assert made == tmp_path / "bench" / "now" and not list(made.iterdir())
+
+
+def test_two_runs_of_one_second_have_two_directories(tmp_path: Path) -> None:
+    assert [document.prepare(tmp_path, "now").name for _ in range(3)] == ["now", "now-2", "now-3"]
 
 
 def test_a_place_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "bench").write_text("not a directory")
     with pytest.raises(TestbedError, match=r"cannot write results to .*/bench/now: (.|\n)*choose with --results DIR"):
-        document.prepare(tmp_path / "bench" / "now")
+        document.prepare(tmp_path / "bench", "now")
 
 
 def test_a_directory_without_permission_is_refused(tmp_path: Path) -> None:
@@ -31,9 +35,8 @@ def test_a_directory_without_permission_is_refused(tmp_path: Path) -> None:
     else:
         place = tmp_path / "closed"
         place.mkdir(mode=0o500)
-        place = place / "now"
     with pytest.raises(TestbedError, match="cannot write results to"):
-        document.prepare(place)
+        document.prepare(place, "now")
 
 
 def test_a_nearly_full_disk_is_refused_before_anything_is_measured(
@@ -42,7 +45,7 @@ def test_a_nearly_full_disk_is_refused_before_anything_is_measured(
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=3 << 20))
     with pytest.raises(TestbedError, match=r"is full: 3 MiB free, 32 MiB needed\n  make room"):
-        document.prepare(tmp_path / "now")
+        document.prepare(tmp_path, "now")
 
 
 def test_a_write_that_fails_leaves_the_file_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

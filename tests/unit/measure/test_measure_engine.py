@@ -6,7 +6,8 @@ import pytest
 
 from testbed.errors import TestbedError
 from testbed.measure import analysis
-from testbed.measure.engine import REPEATS
+from testbed.measure.engine import REPEATS, SLACK
+from testbed.measure.machine import GAP_SECONDS
 from testbed.measure.plan import schedule
 from tests.unit.measure.runs import BUSY, COMPARISONS, Bed, Run, benchmark
 
@@ -59,6 +60,19 @@ def test_on_a_machine_that_stays_busy_the_result_is_there_and_doubtful() -> None
     assert analysis.doubtful(run.entry) == "12 of 12 pairs were measured on a busy machine"
     outcome = next(analysis.of_benchmark(run.entry))
     assert outcome.median == 5.0 and outcome.strength == "indicative" and outcome.doubtful
+
+
+def test_a_run_that_takes_too_long_repeats_nothing_more() -> None:
+    def slow(number: int, variant: str) -> None:
+        run.seconds += 1.7  # said to be 1 s, and then there are the gaps
+
+    run = Run(pairs=6, gaps=[BUSY] * 1000)
+    run.engine.run([benchmark(Bed(slow))])
+    said = benchmark(Bed()).seconds(run.settings, GAP_SECONDS)
+    repeated = [index for index, pair in enumerate(run.entry["pairs"]) if not pair["used"]]
+    assert repeated and max(repeated) < 6, "only at the beginning"
+    assert run.entry["seconds"] < (SLACK + 1) * said * 1.7
+    assert sum(pair["used"] for pair in run.entry["pairs"]) == 12
 
 
 def test_ctrl_c_keeps_the_pairs_that_were_complete() -> None:
