@@ -71,8 +71,8 @@ def _header(model: Model, now: float, interval: float, clock: str) -> Text:
     name, role = model.status.get("name"), model.status.get("role")
     line.append(f"{name} ({role})" if name else "serval watch", style="bold")
     if model.trouble is not None:
-        line.append(f"  ! {model.trouble}", style="bold reverse")
-        line.append(f"  waiting for it since {now - model.trouble_since:.0f} s")
+        line.append(f"  ! no answer, waiting since {now - model.trouble_since:.0f} s", style="bold reverse")
+        line.append(f"  {model.trouble}")
         return line
     if model.status:
         controller = model.status["controller"]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
 import re
 import select
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -163,6 +166,20 @@ def test_the_prompt_has_servals_commands(terminal: Terminal) -> None:
     os.write(terminal.fd, b"exit\n")
     assert "stopped in order" in terminal.until("stopped in order")
     assert terminal.status() == 0
+
+
+def test_watch_fills_the_screen_at_the_prompt_and_gives_it_back(terminal: Terminal) -> None:
+    # Mininet's hosts have pseudo-terminals without a size: it is that of the prompt's own.
+    fcntl.ioctl(terminal.fd, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 101, 0, 0))
+    for key in (b"q", b"\x03"):
+        os.write(terminal.fd, b"ann serval watch --interval 0.2\n")
+        terminal.until("\x1b[?1049h")
+        shown = terminal.until("\x1b[H" + "\x1b[1mann (host)") + terminal.until("q quit")
+        lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown).replace("\r", "").split("\n")
+        assert max(map(len, lines)) == 101 and any("*.example" in line for line in lines)
+        terminal.press(key)
+        assert terminal.until(PROMPT).endswith(f"\x1b[?1049l{PROMPT}")
+    assert "still here" in terminal.type("ann echo still here")
 
 
 def test_ctrl_c_at_the_prompt_interrupts_the_command_and_end_of_input_the_run(terminal: Terminal) -> None:

@@ -150,7 +150,7 @@ def test_a_node_that_does_not_answer_is_told_and_its_last_tables_stay() -> None:
     assert model.lose("nothing listens on /run/serval/control.sock", START + 2)
     assert not model.lose("nothing listens on /run/serval/control.sock", START + 3)
     lines = drawn(model, START + 9)
-    assert "! nothing listens on /run/serval/control.sock  waiting for it since 7 s" in lines[0]
+    assert "! no answer, waiting since 7 s  nothing listens on /run/serval/control.sock" in lines[0]
     assert line_with(lines, "web.example", "10.0.0.3")
     assert drawn(Model(TABLES), START)[0].startswith("serval watch")
 
