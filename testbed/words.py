@@ -8,5 +8,5 @@ from collections.abc import Iterable
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`; did you mean NAME?` for a word that is nearly one of the known ones, else nothing."""
-    near = difflib.get_close_matches(word, list(known), 1)
+    near = difflib.get_close_matches(word, list(known), 1, cutoff=0.7)
     return f"; did you mean {near[0]}?" if near else ""

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = (
     *("bash", "cat", "chmod", "cp", "cut", "dirname", "env", "flock", "grep", "ln", "ls", "mkdir", "mktemp", "mv"),
-    *("rm", "sed", "sha256sum", "sleep", "sort", "stat", "tail"),
+    *("readlink", "rm", "sed", "sha256sum", "sleep", "sort", "stat", "tail"),
 )
 
 APT_GET = """#!/bin/bash
@@ -85,10 +86,10 @@ class Machine:
         path = self.home / f"{name}.log"
         return path.read_text() if path.exists() else ""
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, above: Sequence[str] = ()) -> subprocess.Popen[str]:
         environment = {"PATH": str(self.bin), "MACHINE": str(self.home), "SETUP_SYSTEM_ROOT": str(self.system)}
         return subprocess.Popen(
-            [self.tree / "scripts/setup", *arguments],
+            [*above, self.tree / "scripts/setup", *arguments],
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -97,8 +98,8 @@ class Machine:
             start_new_session=True,
         )
 
-    def run(self, *arguments: str) -> tuple[int, str]:
-        with self.start(*arguments) as process:
+    def run(self, *arguments: str, above: Sequence[str] = ()) -> tuple[int, str]:
+        with self.start(*arguments, above=above) as process:
             output, _ = process.communicate(timeout=30)
         return process.returncode, output
 
@@ -229,3 +230,64 @@ def test_an_unknown_distribution_is_told_what_to_install(tmp_path: Path) -> None
     assert "install by hand: Mininet 2.3, Open vSwitch" in output
     assert "Still missing: mnexec" in output
     assert machine.log("apt") == ""
+
+
+@pytest.mark.parametrize("version", ["3.9.2", "3.14.0"])
+def test_a_python_that_is_too_old_or_too_new_is_named(machine: Machine, version: str) -> None:
+    machine.installed(ALL_PACKAGES)
+    python = machine.bin / "python3"
+    # Answers setup's two questions: whether it is one that will do, and which one it is.
+    machine.program("python3", f'#!/bin/bash\ncase "$*" in *version_info*) exit 1 ;; *) echo {version} ;; esac\n')
+    script = machine.tree / "scripts/setup"
+    script.write_text(script.read_text().replace("PYTHON=/usr/bin/python3", f"PYTHON={python}"))
+    status, output = machine.run()
+    assert status == 1
+    assert output.startswith(f"setup: {python} is {version}; the testbed needs 3.10 to 3.13 (Debian 12 and 13, ")
+    assert machine.log("python") == ""
+
+
+def test_what_setup_takes_for_a_good_python() -> None:
+    condition = re.search(r"sys\.exit\((not .*)\)'", (ROOT / "scripts/setup").read_text())[1]
+    for minor, good in ((9, False), (10, True), (13, True), (14, False)):
+        expression = condition.replace("sys.version_info", f"(3, {minor}, 1)")
+        assert eval(expression) is not good, expression
+
+
+def test_an_environment_of_another_tree_is_not_emptied_through_a_link(machine: Machine, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "kept").write_text("another tree's")
+    (machine.tree / ".venv").symlink_to(other)
+    status, output = machine.run("--python", "stamp")
+    assert status == 1
+    assert output.startswith(f"setup: {machine.tree}/.venv is a link to {other};")
+    assert "Remove the link" in output
+    assert (other / "kept").exists()
+
+
+def test_a_tree_that_cannot_be_written_is_named(machine: Machine) -> None:
+    machine.tree.chmod(0o555)
+    # Root may write everywhere, unless it gives that up.
+    drop = ("--bounding-set=-all", "--inh-caps=-all")
+    above = [str(shutil.which("setpriv")), *drop] if os.access(machine.tree, os.W_OK) else []
+    try:
+        status, output = machine.run("--python", "stamp", above=above)
+    finally:
+        machine.tree.chmod(0o755)
+    assert status == 1
+    assert output.startswith(f"setup: cannot write in {machine.tree}, where .venv is to be made: whose is it?")
+
+
+def test_an_environment_of_another_python_or_place_is_made_anew(machine: Machine) -> None:
+    """Moved trees and new Pythons: the stamp's first line names both."""
+    environment = machine.tree / ".venv"
+    environment.mkdir()
+    (environment / ".setup-stamp").write_text("of another place\nand what was installed\n")
+    python = machine.bin / "python3"
+    machine.program("python3", f'#!/bin/bash\necho "$*" >>"$MACHINE/made.log"; mkdir -p {environment}; exit 1\n')
+    script = machine.tree / "scripts/setup"
+    script.write_text(script.read_text().replace("PYTHON=/usr/bin/python3", f"PYTHON={python}"))
+    status, output = machine.run("--python", "stamp")
+    assert status == 1
+    assert machine.log("made") == f"-m venv --clear --system-site-packages {environment}\n"
+    assert f"{python} could not make a virtual environment in {environment}" in output

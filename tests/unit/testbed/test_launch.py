@@ -35,7 +35,11 @@ def test_every_parameter_of_a_topology_is_explained() -> None:
         ("datacenter", ["--rate", "fast"], "--rate: 'fast' is no number"),
         ("datacenter", ["--rate", "0"], "rate must be from 0.01"),
         ("datacenter", ["--wan-rate", "nan"], "link r1-r2: a link's rate"),
+        ("datacenter", ["--rate", "-5"], "rate must be from 0.01"),
         ("datacenter", ["--loss", "101"], "loss must be from 0 to 100"),
+        ("datacenter", ["--loss", "-1"], "loss must be from 0 to 100"),
+        ("datacenter", ["--delay", "100s"], "link r1-r2: a link's delay must be from 0 to 10 s, not 100 s"),
+        ("datacenter", ["--hosts", "1000"], "hosts must be a whole number from 1 to 250, not 1000"),
     ],
 )
 def test_wrong_words_end_in_one_clear_line(
@@ -47,16 +51,34 @@ def test_wrong_words_end_in_one_clear_line(
     assert len(shown.splitlines()) == 1
 
 
-def test_a_wrong_delay_says_how_delays_are_written(capsys: pytest.CaptureFixture[str]) -> None:
-    assert launch.run("datacenter", ["--delay", "banana"]) == 2
-    assert capsys.readouterr().err.splitlines()[0] == "testbed: datacenter: link r1-r2: 'banana' is no delay"
+@pytest.mark.parametrize("delay", ["banana", "5", "-5ms"])
+def test_a_wrong_delay_says_how_delays_are_written(delay: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert launch.run("datacenter", ["--delay", delay]) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        f"testbed: datacenter: link r1-r2: {delay!r} is no delay",
+        "  write a number and its unit: 250us, 5ms, 0.1s",
+    ]
 
 
-def test_an_unknown_option_ends_with_usage(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--bogus"], "unrecognized arguments: --bogus"),
+        (["--rack", "x", "--hots", "3"], "unrecognized arguments: --hots 3; did you mean --hosts?"),
+        (["extra"], "unrecognized arguments: extra"),
+        (["--seed", "x"], "argument --seed: invalid int value: 'x'"),
+        (["--snap", "-1"], "argument --snap: '-1' is no number of bytes from 0 on"),
+    ],
+)
+def test_an_unknown_option_is_named_and_the_way_to_all_options(
+    arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as ended:
-        launch.run("datacenter", ["--bogus"])
+        launch.run("datacenter", arguments)
     assert ended.value.code == 2
-    assert "--bogus" in capsys.readouterr().err
+    assert capsys.readouterr().err == (
+        f"testbed: datacenter: {complaint}\n  all options: testbed run datacenter --help\n"
+    )
 
 
 def test_logs_of_a_failed_run_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
