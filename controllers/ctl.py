@@ -168,10 +168,15 @@ def _delayed(answer: Mapping[str, Any]) -> str:
 
 def _switches(answer: Mapping[str, Any]) -> str:
     rows = [
-        (s["datapath_id"], _words(f"{a}->{b}" for a, b in s["links"].items()), len(s["stations"]))
+        (
+            s["datapath_id"],
+            _words(f"{a}->{b}" for a, b in s["links"].items()),
+            _words(f"{port}->{s['links'][str(port)]}" for port in s["silent"]),
+            len(s["stations"]),
+        )
         for s in answer["switches"]
     ]
-    return table(("SWITCH", "LINKS", "STATIONS"), rows)
+    return table(("SWITCH", "LINKS", "SILENT", "STATIONS"), rows)
 
 
 def _status(answer: Mapping[str, Any]) -> str:

@@ -22,6 +22,10 @@ knows such ports by the flows that the former one left.
 Why little is lost when a channel or the controller itself comes back: a switch keeps the paths of its former connection
 (table 1) while stations are learned anew, and a switch without a channel is still the end of paths, though none lead
 through it.
+
+A link that is up but no longer carries probes (a silent link) is gone around where there is another way. Its ports do
+not become edge ports, so that a link that was only slow makes no circle. What counts are probes that were sent and not
+heard of again, and not time, so that a controller that was held up finds no link silent for it.
 """
 
 from __future__ import annotations
@@ -30,6 +34,18 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from controllers import lldp, topology
+from controllers.flows import (
+    MULTICAST,
+    Actions,
+    Barrier,
+    Command,
+    DeleteFlow,
+    DeleteOldFlows,
+    Key,
+    Match,
+    PacketOut,
+    SetFlow,
+)
 from controllers.topology import End
 from serval_node.control.experimenter import is_serval_datapath
 
@@ -38,78 +54,16 @@ SETTLE_SECONDS = 1.0
 """How long a new port is probed before it counts as an edge port; four probes are sent meanwhile."""
 
 REPROBE_INTERVAL = 5.0
+DOUBT_INTERVAL = 1.0
+"""To the next probe of a link, as long as the last one was not heard of."""
+
+SILENT_PROBES = 12
+"""How many probes in a row must be lost for a link to count as silent: of a link that loses half of its frames in a
+queue that is always full, one in 4,000 such rows; of one that carries nothing, after 17 s at most."""
 
 KEEP_PATHS_SECONDS = 15.0
 """How long a switch keeps paths from before its connection: Open vSwitch takes up to 8 s to connect again, so that
 the other end of a path may be unknown that long."""
-
-MULTICAST = "multicast"
-"""As a destination in `Match`: the group bit is set."""
-
-
-@dataclass(frozen=True, slots=True)
-class Match:
-    """Fields that must agree; None means any."""
-
-    in_port: int | None = None
-    source: bytes | None = None
-    destination: bytes | str | None = None
-    ethertype: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Key:
-    """What identifies a flow in a switch."""
-
-    table: int
-    priority: int
-    match: Match
-
-
-@dataclass(frozen=True, slots=True)
-class Actions:
-    """Output to ports, in order; then to the controller; then on to a table. All empty: drop."""
-
-    ports: tuple[int, ...] = ()
-    controller: bool = False
-    goto: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class SetFlow:
-    datapath_id: int
-    key: Key
-    actions: Actions
-
-
-@dataclass(frozen=True, slots=True)
-class DeleteFlow:
-    datapath_id: int
-    key: Key
-
-
-@dataclass(frozen=True, slots=True)
-class DeleteOldFlows:
-    """Delete what is left in a table from before this connection (told by the cookie)."""
-
-    datapath_id: int
-    table: int
-
-
-@dataclass(frozen=True, slots=True)
-class PacketOut:
-    datapath_id: int
-    ports: tuple[int, ...]
-    frame: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Barrier:
-    datapath_id: int
-    token: int
-
-
-Command = SetFlow | DeleteFlow | DeleteOldFlows | PacketOut | Barrier
 
 LLDP_KEY = Key(0, 200, Match(ethertype=lldp.ETHERTYPE))
 FLOOD_KEY = Key(1, 10, Match(destination=MULTICAST))
@@ -127,6 +81,9 @@ class _Port:
     mac: bytes
     since: float
     probe_at: float
+    unheard: int = 0
+    """Probes sent since the last one that the other end of the link received."""
+
     former_link_until: float = 0.0
 
 
@@ -166,6 +123,12 @@ class Fabric:
         """Both directions of every link between two connected switches."""
         both = self._switches.keys()
         return {a: b for a, b in self._links.items() if self._links.get(b) == a and a[0] in both and b[0] in both}
+
+    @property
+    def silent(self) -> frozenset[End]:
+        """Ends of links whose probes are not heard of at the other end."""
+        ports = ((end, self._switches[end[0]].ports.get(end[1])) for end in self.links)
+        return frozenset(end for end, port in ports if port is not None and port.unheard >= SILENT_PROBES)
 
     @property
     def stations(self) -> dict[bytes, End]:
@@ -256,11 +219,16 @@ class Fabric:
 
     def _probe(self, now: float) -> list[Command]:
         commands: list[Command] = []
+        links = self.links
         for datapath_id, switch in self._switches.items():
             for number, port in switch.ports.items():
                 if port.probe_at <= now:
-                    young = now - port.since < SETTLE_SECONDS
-                    port.probe_at = now + (PROBE_INTERVAL if young else REPROBE_INTERVAL)
+                    is_link = (datapath_id, number) in links
+                    if now - port.since < SETTLE_SECONDS:
+                        port.probe_at = now + PROBE_INTERVAL
+                    else:
+                        port.probe_at = now + (DOUBT_INTERVAL if is_link else REPROBE_INTERVAL)
+                    port.unheard += is_link
                     commands.append(PacketOut(datapath_id, (number,), lldp.build(datapath_id, number, port.mac)))
         return commands
 
@@ -268,8 +236,13 @@ class Fabric:
         switch = self._switches.get(peer[0])
         if switch is None or peer[1] not in switch.ports:
             return []
+        sender = switch.ports[peer[1]]
+        was_silent, sender.unheard = sender.unheard >= SILENT_PROBES, 0
+        if now - sender.since >= SETTLE_SECONDS:
+            sender.probe_at = now + REPROBE_INTERVAL
         if self._links.get(end) == peer and self._links.get(peer) == end:
-            return []
+            return self._update(now) if was_silent else []
+        self._switches[end[0]].ports[end[1]].unheard = 0
         for one, other in ((end, peer), (peer, end)):
             old = self._links.get(one)
             if old is not None and old != other and self._links.get(old) == one:
@@ -334,7 +307,7 @@ class Fabric:
         for switch in self._switches.values():
             if not switch.settled:
                 switch.settled = all(now - port.since >= SETTLE_SECONDS for port in switch.ports.values())
-        graph = topology.neighbours(self._switches, self.links)
+        graph = topology.neighbours(self._switches, topology.avoiding(self._switches, self.links, self.silent))
         tree_changes = self._change_tree(topology.spanning_tree(graph))
         routes = self._routes(graph)
         commands: list[Command] = []

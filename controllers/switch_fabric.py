@@ -8,10 +8,11 @@ import random
 import time
 from typing import Any
 
-from controllers import fabric, framework
+from controllers import fabric, flows, framework
 from controllers.datapath_app import DatapathApp
 from controllers.framework import ofp_event, set_ev_cls
 from controllers.hand import EventHandRequest
+from controllers.topology import End
 
 LOG = logging.getLogger("controllers.fabric")
 
@@ -33,6 +34,7 @@ class SwitchFabric(DatapathApp):
         # Each connection of a switch has a cookie of its own; the start is random, so that flows of a controller
         # that ran before can be told from ours.
         self._cookies: dict[int, int] = {}
+        self._silent: frozenset[End] = frozenset()
         self._former_links: dict[int, set[int]] = {}
         self._next_cookie = itertools.count(random.SystemRandom().getrandbits(COOKIE_BITS))
 
@@ -42,6 +44,12 @@ class SwitchFabric(DatapathApp):
 
     def tick(self) -> None:
         self._carry_out(self.fabric.handle_timer(time.monotonic()))
+        silent = self.fabric.silent
+        for switch, port in sorted(silent - self._silent):
+            LOG.warning("switch %016x: probes out of port %d are not heard at the other end of the link", switch, port)
+        for switch, port in sorted(self._silent - silent):
+            LOG.info("switch %016x: the link at port %d is no longer silent", switch, port)
+        self._silent = silent
 
     def joined(self, datapath: Any, *, again: bool) -> None:
         self._cookies[datapath.id] = next(self._next_cookie) % (1 << COOKIE_BITS)
@@ -108,28 +116,29 @@ class SwitchFabric(DatapathApp):
         if event.request["op"] == "status":
             event.answer({"ok": True, "fabric_ready": self.fabric.ready, "switches": self.fabric.switches})
             return
-        links, stations = self.fabric.links, self.fabric.stations
+        links, silent, stations = self.fabric.links, self.fabric.silent, self.fabric.stations
         switches = [
             {
                 "datapath_id": f"{switch:016x}",
                 "links": {str(a[1]): f"{b[0]:016x}:{b[1]}" for a, b in sorted(links.items()) if a[0] == switch},
+                "silent": sorted(a[1] for a, b in links.items() if a[0] == switch and {a, b} & silent),
                 "stations": {mac.hex(":"): end[1] for mac, end in stations.items() if end[0] == switch},
             }
             for switch in self.fabric.switches
         ]
         event.answer({"ok": True, "switches": switches})
 
-    def _carry_out(self, commands: list[fabric.Command]) -> None:
+    def _carry_out(self, commands: list[flows.Command]) -> None:
         for command in commands:
             datapath = self._datapaths.get(command.datapath_id)
             if datapath is not None:
                 for message in self._messages(datapath, command):
                     datapath.send_msg(message)
 
-    def _messages(self, datapath: Any, command: fabric.Command) -> list[Any]:
+    def _messages(self, datapath: Any, command: flows.Command) -> list[Any]:
         parser, ofproto = datapath.ofproto_parser, datapath.ofproto
         cookie = self._cookies[datapath.id]
-        if isinstance(command, fabric.SetFlow):
+        if isinstance(command, flows.SetFlow):
             return [
                 parser.OFPFlowMod(
                     datapath,
@@ -140,7 +149,7 @@ class SwitchFabric(DatapathApp):
                     instructions=_instructions(parser, ofproto, command.actions),
                 )
             ]
-        if isinstance(command, fabric.DeleteFlow):
+        if isinstance(command, flows.DeleteFlow):
             return [
                 parser.OFPFlowMod(
                     datapath,
@@ -152,9 +161,9 @@ class SwitchFabric(DatapathApp):
                     out_group=ofproto.OFPG_ANY,
                 )
             ]
-        if isinstance(command, fabric.DeleteOldFlows):
+        if isinstance(command, flows.DeleteOldFlows):
             return [_delete_by_bit(datapath, command.table, bit, cookie) for bit in range(COOKIE_BITS)]
-        if isinstance(command, fabric.PacketOut):
+        if isinstance(command, flows.PacketOut):
             actions = [parser.OFPActionOutput(port) for port in command.ports]
             return [
                 parser.OFPPacketOut(
@@ -184,7 +193,7 @@ def _delete_by_bit(datapath: Any, table: int, bit: int, cookie: int) -> Any:
     )
 
 
-def _match(parser: Any, match: fabric.Match) -> Any:
+def _match(parser: Any, match: flows.Match) -> Any:
     fields: dict[str, Any] = {}
     if match.in_port is not None:
         fields["in_port"] = match.in_port
@@ -199,7 +208,7 @@ def _match(parser: Any, match: fabric.Match) -> Any:
     return parser.OFPMatch(**fields)
 
 
-def _instructions(parser: Any, ofproto: Any, actions: fabric.Actions) -> list[Any]:
+def _instructions(parser: Any, ofproto: Any, actions: flows.Actions) -> list[Any]:
     outputs = [parser.OFPActionOutput(port) for port in actions.ports]
     if actions.controller:
         outputs.append(parser.OFPActionOutput(ofproto.OFPP_CONTROLLER, ofproto.OFPCML_NO_BUFFER))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 End = tuple[int, int]
 """One end of a link: datapath id, port number."""
@@ -18,6 +18,21 @@ def neighbours(switches: Iterable[int], links: Mapping[End, End]) -> dict[int, l
     for ends in graph.values():
         ends.sort()
     return graph
+
+
+def avoiding(switches: Collection[int], links: Mapping[End, End], silent: Iterable[End]) -> dict[End, End]:
+    """The links without those that have a silent end, but for the ones without which a switch would be cut off."""
+    left = dict(links)
+    for end in sorted(silent):
+        rest = {a: b for a, b in left.items() if end not in (a, b)}
+        # As many links in a spanning forest: as many parts of the network.
+        if len(_forest(switches, rest)) == len(_forest(switches, left)):
+            left = rest
+    return left
+
+
+def _forest(switches: Iterable[int], links: Mapping[End, End]) -> frozenset[End]:
+    return spanning_tree(neighbours(switches, links))
 
 
 def spanning_tree(graph: Mapping[int, list[tuple[int, int, int]]]) -> frozenset[End]:
