@@ -1,10 +1,12 @@
 """Emulated networks in sandboxes. What a script needs (docs/mininet.md):
 
-import testbed
+    import testbed
 
-testbed.enter_sandbox()
-with testbed.ServalNetwork(topology, host=testbed.ServalHost) as net:
-    print(net["h1"].serval("table"))
+    testbed.enter_sandbox()
+    with testbed.ServalNetwork(topology, host=testbed.ServalHost) as net:
+        print(net["h1"].serval("table"))
+
+The modules below this package have the rest.
 """
 
 from __future__ import annotations

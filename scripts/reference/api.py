@@ -30,6 +30,7 @@ FACES = (
     Face("serval_node.socket", "Sockets by service name"),
     Face("serval_node.wire.serviceid", "ServiceIDs and prefixes", ("ServiceID", "Prefix")),
     Face("serval_node.wire.naming", "Names", ("Naming", "ServiceNameError")),
+    Face("testbed", "Networks in a script"),
     Face("testbed.sandbox", "Sandboxes", ("inside", "enter", "run")),
     Face("testbed.network", "Running networks", ("ServalNetwork",)),
     Face("testbed.hosts", "Hosts", ("run", "EmulatedNode", "ServalHost")),
@@ -90,9 +91,13 @@ def _module(module: griffe.Object | griffe.Alias, face: Face) -> Iterator[str]:
     yield f"## {face.module}\n"
     yield _text(module)
     for name in face.names or [str(name) for name in module.exports or ()]:
-        if name not in module.members or module.members[name].is_alias:
+        item = module.members.get(name)
+        if isinstance(item, griffe.Alias) and not face.names:
+            yield f"### {name}\n\nThe same as `{item.target_path}`, below.\n"
+        elif item is None or item.is_alias:
             raise LookupError(f"{face.module} has no {name} of its own")
-        yield from _member(module.members[name])
+        else:
+            yield from _member(item)
 
 
 def _member(item: griffe.Object | griffe.Alias) -> Iterator[str]:

@@ -28,6 +28,7 @@ ELSEWHERE = (
         "runs until it is stopped, with an app that the reader has",
         "tests/emulation/test_own_apps.py",
     ),
+    Elsewhere(r"make bench", "takes eleven minutes", "tests/emulation/test_benchmarks.py"),
     Elsewhere(r"(sudo|apt-get) .*", "changes the machine", None),
     Elsewhere(
         r"make test-wireshark|(wireshark|tshark) .*", "setup does not install it", "tests/wireshark/test_tshark.py"

@@ -30,7 +30,7 @@ _STATUS = re.compile(r"#.*\bstatus (\d+)\b")
 _HERE_DOCUMENT = re.compile(r"<<-?\s*(['\"]?)(\w+)\1")
 _PROMPT_COMMENT = re.compile(r"\s+# .*$")
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
-_VARYING = re.compile(rf"0x[0-9a-f]+|\b[0-9a-f]*\d[0-9a-f.:,]*|\b(?:{'|'.join(INSTANCES)})\b")
+_VARYING = re.compile(rf"0x[0-9a-f]+|\b[0-9a-f]*\d[0-9a-f.:,]*[kMG]?|\b(?:{'|'.join(INSTANCES)})\b")
 
 
 @dataclass
@@ -149,7 +149,10 @@ def _in_block(block: Block, page: str) -> Iterator[Command]:
 def _is_program(command: str) -> bool:
     words = (word for word in command.split() if not _ASSIGNMENT.match(word))
     first = next(words, "")
-    return first in ("cd", "wireshark", "tshark") or shutil.which(ROOT / first if "/" in first else first) is not None
+    return (
+        first in ("cd", "sudo", "wireshark", "tshark")
+        or shutil.which(ROOT / first if "/" in first else first) is not None
+    )
 
 
 def _whole(lines: Sequence[str], at: int) -> tuple[str, int]:

@@ -25,6 +25,7 @@ INLINE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 OURS = ("serval_node", "controllers", "topologies", "testbed", "experiments")
 OF_OTHERS = (os.strerror(errno.EADDRINUSE),)
 """Messages of the README's table that programs of others print."""
+SHELLS = ("sh", "bash", "shell", "console", "shell-session")
 PLACEHOLDER = re.compile(r"[A-Z]{2,}|\.\.\.|\|")
 
 
@@ -37,6 +38,7 @@ def test_blocks_hold_commands_or_are_fenced(page: str) -> None:
     pages.commands(ROOT / page)
     for block in pages.blocks((ROOT / page).read_text(encoding="utf-8")):
         assert block.language != "", f"{page}:{block.line}: say which language stands between the fences; or `text`"
+        assert block.language not in SHELLS, f"{page}:{block.line}: commands are indented and not fenced, and are run"
 
 
 @pytest.mark.parametrize("page", PAGES)
