@@ -20,6 +20,7 @@ SERVAL_COMMANDS = ("serval", "servicectl")
 HELP = """
 Serval commands, in any host:
   ann serval table | flows | stat | names           what its node knows
+  ann serval watch                                  its tables, live, with what changed marked (q ends it)
   ann serval connect web.example --count 8          which instance answers each connect
   ann serval trace web.example                      one connect, step by step
   ann curl http://web.example/                      an unmodified program

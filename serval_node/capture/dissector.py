@@ -37,7 +37,7 @@ from ..wire import transport
 from ..wire.checksum import internet_checksum
 from ..wire.ipv4 import PROTOCOL_SERVAL, PROTOCOL_TCP, PROTOCOL_UDP, address
 from ..wire.sal_header import BARE_LENGTH, MARK, NONCE_LENGTH
-from .checks import BAD, OK, StatusField, header_of, segment_of
+from .checks import BAD, CUT, OK, StatusField, header_of, segment_of
 
 TYPES = {0: "PAD", 1: "CONTROL", 2: "SERVICE", 3: "ADDRESS", 4: "SOURCE"}
 PROTOCOLS = {PROTOCOL_TCP: "TCP", PROTOCOL_UDP: "UDP"}
@@ -191,7 +191,9 @@ class SAL(Packet):
         bad = [name for name, state in states.items() if state == BAD]
         if bad:
             return f"checksum bad ({', '.join(bad)})"
-        return "checksum ok" if OK in states.values() else "checksum not known"
+        if OK not in states.values():
+            return "checksum not known"
+        return "checksum ok (SAL), the segment is cut" if CUT in states.values() else "checksum ok"
 
     def control_flags(self) -> int:
         """The flags of the CONTROL extension; none of them without one."""
