@@ -50,9 +50,10 @@ with warnings.catch_warnings():
         import eventlet.wsgi
 
         if not hasattr(eventlet.wsgi, "ALREADY_HANDLED"):
-            # Ryu 4.34 imports this name, which newer eventlet keeps elsewhere; the testbed serves no WSGI.
+            # Ryu 4.34 imports this name, which newer eventlet keeps elsewhere; only web sockets would use it.
             eventlet.wsgi.ALREADY_HANDLED = object()
         from ryu import cfg
+        from ryu.app import wsgi
         from ryu.base import app_manager
         from ryu.controller import event, ofp_event
         from ryu.controller.handler import DEAD_DISPATCHER, MAIN_DISPATCHER, register_service, set_ev_cls
@@ -130,14 +131,13 @@ class Runner:
         # An app of others may itself have started one of ours (as a context), which is then not started twice.
         self._apps = [OFP_HANDLER, *others, *apps]
         self._address = (host, port)
-        cfg.CONF(args=list(arguments), project="controllers", prog="controllers.run --", default_config_files=[])
-        for name, value in {
+        self._arguments = list(arguments)
+        self._settings = {
             "ofp_listen_host": host,
             "ofp_tcp_listen_port": port,
             "echo_request_interval": echo_interval,
             "maximum_unreplied_echo_requests": echo_lost,
-        }.items():
-            cfg.CONF.set_override(name, value)
+        }
         self._manager: Any = None
 
     def start(self) -> dict[str, Any]:
@@ -145,8 +145,15 @@ class Runner:
         self._check_port()
         self._manager = app_manager.AppManager.get_instance()
         self._manager.load_apps(self._apps)
+        # All modules are imported now, those that apps need too: with that they have registered their options.
+        cfg.CONF(args=self._arguments, project="controllers", prog="controllers.run --", default_config_files=[])
+        for name, value in self._settings.items():
+            cfg.CONF.set_override(name, value)
         contexts = self._manager.create_contexts()
         self._manager.instantiate_apps(**contexts)
+        if CHOICE == "ryu" and (web := wsgi.start_service(self._manager)):
+            # As ryu-manager does, for apps with a REST interface; os-ken has none.
+            hub.spawn(web)
         self._await_port()
         return dict(self._manager.applications)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import subprocess
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -107,6 +108,25 @@ def test_an_app_that_waits_for_an_answer_does_not_hold_up_the_controller(choice:
         dan.disconnect()
     finally:
         controller.stop()
+
+
+def test_ryus_rest_apps_have_their_web_server_and_see_no_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    obstacle = frameworks.ryu_obstacle()
+    if obstacle is not None:
+        pytest.skip(f"Python without Ryu: {obstacle}")
+    monkeypatch.setenv("CONTROLLER", "ryu")
+    web = next(PORTS)
+    options = ["--", "--observe-links", "--wsapi-host", "127.0.0.1", "--wsapi-port", str(web)]
+    controller = ChosenController(tmp_path, next(PORTS), "--app", "ryu.app.rest_topology", *options)
+    controller.start()
+    try:
+        node = ScriptedNode(controller, 1, "dan", "10.2.1.1").connect()
+        wait_for("the node", lambda: controller.ask("status")["nodes"] == ["dan"])
+        with urllib.request.urlopen(f"http://127.0.0.1:{web}/v1.0/topology/switches", timeout=10) as answer:
+            assert answer.read() == b"[]"
+        node.disconnect()
+    finally:
+        assert controller.stop() == 0
 
 
 def app(choice: str, name: str, version: int = 4, does: str = "pass") -> str:
