@@ -17,8 +17,8 @@ given back by name where the node knows it, prefixes also as "0xHEX/BITS"; addre
     names                                     {"names": [...]}: virtual addresses given to names
     hosts                                     {"hosts": {...}}: host names and real addresses
     events    [since]                         {"events": [...], "now"}: what the stack did since a monotonic time
-    snapshot  parts[, since, last]            {"status", "now", part: ...} of one moment; parts are of "table", "flows" and
-                                              "events": the `last` ones since a monotonic time
+    snapshot  parts[, since, last]            {"status", "now", part: ...} of one moment; parts are of "table", "flows"
+                                              and "events": the `last` ones since a monotonic time
     explain   service[, client, received_at[, sources]]  what a SYN would meet here, sending and
                                               counting nothing: the "rules" that match, longest first, with "place"
                                               and the targets' "standing", "share", "taken", "refusal", "errno"; where
