@@ -24,7 +24,7 @@ ELSEWHERE = (
         "tests/emulation/test_ryu.py",
     ),
     Elsewhere(
-        r"(CONTROLLER=ryu )?\.venv(-ryu)?/bin/python -m controllers\.run --app .*",
+        r"(make topo-datacenter ARGS=\"|(CONTROLLER=ryu )?\.venv(-ryu)?/bin/python -m controllers\.run )--app .*",
         "runs until it is stopped, with an app that the reader has",
         "tests/emulation/test_own_apps.py",
     ),

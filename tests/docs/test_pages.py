@@ -48,6 +48,7 @@ def problem(reader: Reader, command: Command) -> str | None:
     return None if wrong is None else f"{wrong}; all of it:\n{seen}"
 
 
+@pytest.mark.deadline(180)
 @pytest.mark.parametrize("page", PAGES)
 def test_commands_of(page: str, request: pytest.FixtureRequest) -> None:
     """A command that neither runs nor stands in tests/docs/elsewhere.py fails here."""
