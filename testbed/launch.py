@@ -61,7 +61,7 @@ def run(topology: str, arguments: Sequence[str]) -> int:
         report(TestbedError(f"{topology}: {error.message}", error.hint))
         return 2
     _prepare_process()
-    net = ServalNetwork(topo, say=say, seed=options.seed)
+    net = ServalNetwork(topo, say=say, seed=options.seed, controller_options=_apps(options.app))
     status, why = 1, ""
     try:
         status = _Run(topology, net, options).go()
@@ -245,6 +245,11 @@ def _impairments(net: ServalNetwork) -> str:
     return "; ".join(f"{link.name} {link.shape} by {link.mechanism}" for link in impaired) + f" ({why})"
 
 
+def _apps(names: Sequence[str]) -> list[str]:
+    """The controller's options for these apps; it runs in another directory."""
+    return [word for name in names for word in ("--app", str(Path(name).resolve()) if name.endswith(".py") else name)]
+
+
 def _parser(topology: str, kind: type[Declared]) -> argparse.ArgumentParser:
     parser = _Parser(prog=f"testbed run {topology}", description=kind.summary)
     for name, text in kind.parameters.items():
@@ -268,6 +273,13 @@ def _parser(topology: str, kind: type[Declared]) -> argparse.ArgumentParser:
         type=int,
         metavar="N",
         help="where random loss begins: the same number, the same losses (default: another each time)",
+    )
+    parser.add_argument(
+        "--app",
+        action="append",
+        default=[],
+        metavar="APP",
+        help="a Ryu app, file or module, that rules the switches in place of the switch fabric; repeatable",
     )
     parser.add_argument("--tour", action="store_true", help="show the tour at a terminal too, and no prompt")
     parser.add_argument("--no-calibration", action="store_true", help="do not measure rate and round-trip time first")

@@ -26,6 +26,14 @@ def test_every_parameter_of_a_topology_is_explained() -> None:
     assert tuple(Datacenter.parameters) == names
 
 
+def test_apps_for_the_switches_are_found_from_where_the_user_is() -> None:
+    """The controller runs elsewhere; modules have no directory."""
+    options = launch._parser("datacenter", Datacenter).parse_args(
+        ["--app", "mine.py", "--app", "os_ken.topology.switches"]
+    )
+    assert launch._apps(options.app) == ["--app", str(Path("mine.py").absolute()), "--app", "os_ken.topology.switches"]
+
+
 @pytest.mark.parametrize(
     ("topology", "arguments", "complaint"),
     [
