@@ -76,7 +76,8 @@ def make_targets() -> dict[str, str]:
 def prompt_commands() -> dict[str, str]:
     """Usage -> meaning of the prompt's own commands; Mininet's are Mininet's."""
     found = {}
-    for name, function in vars(Prompt).items():
+    ours = [kind for kind in reversed(Prompt.__mro__) if kind.__module__.startswith("testbed.")]
+    for name, function in {name: item for kind in ours for name, item in vars(kind).items()}.items():
         if name.startswith("do_"):
             text = inspect.getdoc(function) or ""
             usage, colon, meaning = text.partition(": ")
