@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -19,6 +20,8 @@ Look at and use the Serval node of this host.
 
 A service is written as a name (web.example), a name with a port (web.example:8080), hexadecimal with an
 optional prefix length (0x12ab/24), or the original's decimal form (16390)."""
+
+_CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 _EXAMPLES = """\
 examples:
@@ -37,7 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ["SERVAL_CONTROL"] = options.control
     try:
         with Client(options.control) as client:
-            return _COMMANDS[options.command](client, options)
+            status = _COMMANDS[options.command](client, options)
+            sys.stdout.flush()
+            return status
     except CommandError as error:
         print(f"serval: {error}", file=sys.stderr)
         return error.status
@@ -48,8 +53,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         # Whoever read our output has gone; the interpreter must not try to flush what is left.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        _forget_output()
         return 141
+    except OSError as error:
+        if error.errno not in _CANNOT_WRITE or error.filename is not None:
+            raise
+        print(f"serval: cannot write what there is to say: {error.strerror}", file=sys.stderr)
+        _forget_output()
+        return 1
+
+
+def _forget_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -6,6 +6,7 @@ costs it a tenth of its time at the most.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import time
@@ -121,6 +122,8 @@ def _live(source: Source, options: Options) -> int:
     from serval_node.cli.watch_keys import Keyboard
     from serval_node.cli.watch_screen import screen
 
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # rich ends what it cuts by a character that not every locale has
     console = Console()
     keyboard = Keyboard(options.tables)
     with Terminal() as terminal, Live(console=console, screen=True, auto_refresh=False) as live:

@@ -17,7 +17,7 @@ from serval_node.cli.watch_changes import Mark, Shown
 from serval_node.cli.watch_lines import TITLES
 from serval_node.cli.watch_model import Model
 from serval_node.cli.watch_options import EVENTS
-from serval_node.cli.watch_tables import COLUMNS
+from serval_node.cli.watch_tables import COLUMNS, Columns
 
 STYLES = {Mark.NEW: "bold cyan", Mark.CHANGED: "bold yellow", Mark.GONE: "dim strike", Mark.SAME: ""}
 KEYS = "q quit  s f e a: service, flow, events, all  arrows, page keys: scroll"
@@ -25,6 +25,9 @@ LEGEND = "+ new  * changed  - gone"
 # Above the rows of a table: its title and the column header.
 _HEAD_LINES = 2
 _LEAST_ROWS = 1
+# Beside the text of a cell: the mark behind it, and the space to the next one.
+_MARK_AND_GAP = 2
+_WIDE_LEAST = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +95,11 @@ def _table(table: str, rows: Sequence[Shown], height: int, scroll: int, width: i
         changed = sum(shown.mark is not Mark.SAME for shown in hidden)
         title.append(f", {len(hidden)} not on the screen", style="not bold")
         title.append(f" ({changed} of these changed)" if changed else "", style="bold")
+    kept = fitting(columns, [shown.row.cells for shown in rows[first:last]], width)
     out = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False, header_style="dim", width=width)
     out.add_column("", width=1, no_wrap=True)
-    for index, name in enumerate(columns.names):
-        right = index in columns.numbers
+    for index in kept:
+        name, right = columns.names[index], index in columns.numbers
         # One more place in each column: the mark of a changed cell.
         out.add_column(
             f"{name} ",
@@ -105,8 +109,21 @@ def _table(table: str, rows: Sequence[Shown], height: int, scroll: int, width: i
             ratio=1 if index == columns.wide else None,
         )
     for shown in rows[first:last]:
-        out.add_row(Text(shown.mark.value, style=STYLES[shown.mark]), *(_cells(shown)))
+        cells = _cells(shown)
+        out.add_row(Text(shown.mark.value, style=STYLES[shown.mark]), *(cells[index] for index in kept))
     return [title, out]
+
+
+def fitting(columns: Columns, rows: Sequence[Sequence[str]], width: int) -> list[int]:
+    """The numbers of the columns for which `width` has room, the wide one with a part of its text at least. Pure."""
+    needs = [max(map(len, texts)) + _MARK_AND_GAP for texts in zip(columns.names, *rows, strict=True)]
+    needs[columns.wide] = min(needs[columns.wide], _WIDE_LEAST)
+    kept = list(range(len(columns.names)))
+    for spare in columns.spare:
+        if _MARK_AND_GAP + sum(needs[index] for index in kept) <= width:
+            break
+        kept.remove(spare)
+    return kept
 
 
 def _cells(shown: Shown) -> list[Text]:

@@ -16,7 +16,7 @@ from serval_node.cli.watch_options import EVENTS, FLOW, SERVICE
 @dataclass(frozen=True, slots=True)
 class Columns:
     """The header of a table. `numbers` are the columns that are aligned to the right, `label` those that tell in a line
-    of text which row it is; `wide` gets the room that is left.
+    of text which row it is; `wide` gets the room that is left; `spare` go first when there is too little.
     """
 
     part: str
@@ -24,6 +24,7 @@ class Columns:
     numbers: frozenset[int]
     label: tuple[int, ...]
     wide: int
+    spare: tuple[int, ...] = ()
 
 
 COLUMNS = {
@@ -33,6 +34,7 @@ COLUMNS = {
         frozenset({1, 4, 5, 6, 7, 8}),
         (0, 2, 3),
         0,
+        (9, 1, 7, 8, 5, 4, 6),
     ),
     FLOW: Columns(
         "flows",
@@ -40,6 +42,7 @@ COLUMNS = {
         frozenset({0, 6, 7, 8}),
         (0, 2),
         2,
+        (4, 6, 3, 7, 8, 5),
     ),
     EVENTS: Columns("events", ("TIME", "EVENT", "WHAT"), frozenset(), (1, 2), 2),
 }

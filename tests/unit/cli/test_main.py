@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -71,7 +73,21 @@ def test_a_command_that_is_missing(nobody: str, capsys: pytest.CaptureFixture[st
     assert capsys.readouterr().err == "serval: no command: serval run --service NAME -- COMMAND [ARGUMENT...]\n"
 
 
-@pytest.mark.parametrize("command", ["table", "flows", "connect", "bind", "stat", "run", "trace", "names"])
+def test_a_full_disk_is_one_clear_line(nobody: str) -> None:
+    words = ["--control", nobody, "watch", "--seconds", "0.3", "--interval", "0.2"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "serval_node.cli", *words],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (1, "serval: cannot write what there is to say: No space left on device\n")
+
+
+@pytest.mark.parametrize("command", ["table", "flows", "connect", "bind", "stat", "run", "trace", "names", "watch"])
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main([command, "--help"])

@@ -137,6 +137,18 @@ def test_the_last_events_are_seen_and_scrolling_leads_back() -> None:
     assert "flow 1 " in drawn(model, START, height=24, view=View((EVENTS,), scroll=999))[3]
 
 
+def test_a_narrow_screen_leaves_out_what_matters_least() -> None:
+    model = watched(FIRST)
+    lines = {width: drawn(model, START, width=width, view=View((SERVICE, FLOW))) for width in (110, 80, 60, 40)}
+    for width, found in lines.items():
+        assert all(len(line) <= width for line in found)
+        assert line_with(found, "web.example", "FORWARD", "10.0.0.2 (cleo)")
+        assert line_with(found, "ESTABLISHED", "web.example")
+    heads = {width: found[2].split() for width, found in lines.items()}
+    assert heads[110][-1] == "BY" and "BY" not in heads[60] and "PACKETS" in heads[60]
+    assert "…" not in "".join(lines[80][:-1]), "nothing is cut at the usual width"
+
+
 def test_lines_are_shared_fairly() -> None:
     assert share_lines([2, 3, 4], 100) == [2, 3, 4]
     assert share_lines([50, 1, 50], 21) == [10, 1, 10]
