@@ -172,10 +172,14 @@ class Reader(Terminal):
             self._well(f"start {' '.join(words)}")
         if self._impaired:
             self._well("impair r1 r2 delay=5ms loss=0 hole=off")
+        self.forget()
+        self._well("sh python -m tests.docs.reset && echo done", "done")
+
+    def forget(self) -> None:
+        """What was typed until now needs no reset."""
         self._background.clear()
         self._killed.clear()
         self._impaired = False
-        self._well("sh python -m tests.docs.reset && echo done", "done")
 
     def _well(self, line: str, wanted: str = "") -> None:
         shown = self.prompt(line)

@@ -65,6 +65,31 @@ def test_commands_of(page: str, request: pytest.FixtureRequest) -> None:
     assert not wrong, "\n\n".join(wrong)
 
 
+@pytest.mark.parametrize(
+    ("text", "shown", "wrong"),
+    [
+        ("ann true", [], None),
+        ("ann false", [], "status 1 and not 0"),
+        ("ann true  # status 1", [], "status 0 and not 1"),
+        ("ann serval connect nobody.example", [], "status 1 and not 0"),
+        ("servicectl rules nobody", [], "status 1 and not 0"),
+        ("kill web.example ann", [], "status 1 and not 0"),
+        ("anne true", [], "status 1 and not 0"),
+        ("ann echo one", ["two"], "the page shows 'two'"),
+        ("ann echo web.example 1", ["web.example 2"], None),
+    ],
+)
+def test_what_goes_wrong_at_the_prompt_is_seen(reader: Reader, text: str, shown: list[str], wrong: str | None) -> None:
+    said = problem(reader, Command("page", 1, text, True, shown))
+    assert said is None if wrong is None else wrong in str(said)
+    reader.forget()
+
+
+def test_what_goes_wrong_in_a_shell_is_seen(reader: Reader) -> None:
+    assert problem(reader, Command("page", 1, "true", False)) is None
+    assert "status 1 and not 0" in str(problem(reader, Command("page", 1, "false", False)))
+
+
 def test_the_table_of_exceptions_is_current() -> None:
     every = [command.bare for page in PAGES for command in commands(page)]
     for item in ELSEWHERE:
