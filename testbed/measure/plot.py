@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
+import os
+import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +13,7 @@ from typing import Any
 from testbed.errors import TestbedError
 from testbed.measure import analysis
 from testbed.measure.analysis import Outcome
-from testbed.ownership import owned_by_caller
+from testbed.ownership import caller, owned_by_caller
 
 FORMATS = ("svg", "png")
 _VALUES, _MEDIAN, _AIM = "#9aa5b1", "#1f5fa8", "#c2410c"
@@ -17,6 +21,7 @@ _VALUES, _MEDIAN, _AIM = "#9aa5b1", "#1f5fa8", "#c2410c"
 
 def draw(document: Mapping[str, Any], directory: Path) -> list[Path]:
     """Write BENCHMARK.svg and .png for each benchmark with values; returns the paths. Raises TestbedError."""
+    _leave_home_alone()
     # Headless, and only here: the import takes longer than a short benchmark.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as Canvas
@@ -41,6 +46,14 @@ def draw(document: Mapping[str, Any], directory: Path) -> list[Path]:
                 raise TestbedError(f"cannot write {path}: {error.strerror}") from None
             written.append(path)
     return written
+
+
+def _leave_home_alone() -> None:
+    """Under sudo the cache of fonts would be left in the caller's home, with root as its owner."""
+    if caller() is not None and "MPLCONFIGDIR" not in os.environ:
+        place = tempfile.mkdtemp(prefix="matplotlib-")
+        os.environ["MPLCONFIGDIR"] = place
+        atexit.register(shutil.rmtree, place, ignore_errors=True)
 
 
 def _panel(panel: Any, outcome: Outcome) -> None:

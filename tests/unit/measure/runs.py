@@ -52,7 +52,7 @@ class Bed:
 class Run:
     """An engine with a machine of its own: `gaps` are the loads of the gaps in their order, then it is quiet."""
 
-    def __init__(self, *, pairs: int = 6, seed: int = 1, gaps: list[Load] | None = None) -> None:
+    def __init__(self, *, pairs: int = 6, seed: int = 1, gaps: list[Load] | None = None, after: Load = QUIET) -> None:
         self.settings = Settings(pairs=pairs, seed=seed)
         self.document = document.new({"pairs": pairs, "seed": seed, "quick": False}, {"summary": "a test"}, ["test"])
         self.said = io.StringIO()
@@ -67,7 +67,7 @@ class Run:
             progress,
             self._save,
             before=self._gap,
-            after=lambda: QUIET,
+            after=lambda: after,
             snapshot=self._snapshot,
             clock=lambda: self.seconds,
         )

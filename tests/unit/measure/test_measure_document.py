@@ -54,6 +54,7 @@ def test_a_write_that_fails_leaves_the_file_before(tmp_path: Path, monkeypatch: 
     document.save(first, path)
 
     def full(self: Path, text: str) -> int:
+        self.write_bytes(text.encode()[:100])
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(Path, "write_text", full)

@@ -66,7 +66,7 @@ def test_a_run_that_takes_too_long_repeats_nothing_more() -> None:
     def slow(number: int, variant: str) -> None:
         run.seconds += 1.7  # said to be 1 s, and then there are the gaps
 
-    run = Run(pairs=6, gaps=[BUSY] * 1000)
+    run = Run(pairs=6, after=BUSY)
     run.engine.run([benchmark(Bed(slow))])
     said = benchmark(Bed()).seconds(run.settings, GAP_SECONDS)
     repeated = [index for index, pair in enumerate(run.entry["pairs"]) if not pair["used"]]
