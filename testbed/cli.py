@@ -7,16 +7,13 @@ import importlib
 import json
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 from testbed import attach, sandbox, symptoms
 from testbed.errors import TestbedError, report
-
-QUIETLY = ("env", "--block-signal=INT")
-"""Before Python: a Ctrl-C while it starts waits until __main__ can end without a stack trace."""
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point: returns the exit status."""
@@ -25,11 +22,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if words[:1] == ["mn"] and words[1:2] not in ([], ["--"], ["-h"], ["--help"]):
             words.insert(1, "--")  # it has no options of its own
         # argparse would take the dashes and then the command's first word for a sandbox's name.
-        at = (
-            words.index("--")
-            if words[:1] in (["exec"], ["attach"], ["mn"], ["launch-mn"]) and "--" in words
-            else len(words)
-        )
+        dashes = "--" in words and words[0] in ("exec", "attach", "mn", "launch-mn")
+        at = words.index("--") if dashes else len(words)
         options = _parser().parse_args(words[:at])
         options.after_dashes = words[at + 1 :]
         return options.action(options)
@@ -57,11 +51,11 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser(
         "mn",
         help="run Mininet's own mn, with Serval hosts by --host serval",
-        usage="testbed mn [-h] [-- OPTIONS OF MN]",
         description="Run Mininet's own mn in a new sandbox. Its switches are those of a private Open vSwitch, its"
         " default controller is the testbed's, and --host serval puts a Serval node in each host."
         " `testbed mn -- --help` lists mn's options; --nat, --cluster and --clean do not work here.",
     )
+    command.add_argument("options", nargs=argparse.REMAINDER, metavar="-- OPTIONS", help="mn's own")
     command.set_defaults(action=_mn)
 
     command = commands.add_parser("exec", help="run a command in a new sandbox")
@@ -93,8 +87,20 @@ def _command(options: argparse.Namespace) -> list[str]:
     return options.command + options.after_dashes or [os.environ.get("SHELL", "/bin/sh")]
 
 
+def _quietly() -> list[str]:
+    """What stands before a Python inside, so that a Ctrl-C while it starts waits until __main__ can end without a stack
+    trace. Not every `env` can do that (coreutils 8.31 or newer); without, Python's own words may show then.
+    """
+    words = ["env", "--block-signal=INT"]
+    try:
+        able = subprocess.run([*words, "true"], capture_output=True, check=False).returncode == 0
+    except OSError:
+        able = False
+    return words if able else []
+
+
 def _run(options: argparse.Namespace) -> int:
-    inner = [*QUIETLY, sys.executable, "-m", "testbed", "launch", options.topology, *options.options]
+    inner = [*_quietly(), sys.executable, "-m", "testbed", "launch", options.topology, *options.options]
     return sandbox.run(inner, name=options.topology)
 
 
@@ -128,7 +134,7 @@ def _mn(options: argparse.Namespace) -> int:
     words = options.after_dashes
     if words in (["-h"], ["--help"], ["--version"]):
         return _launch_mn(options)  # these build nothing, so they need neither root nor a sandbox
-    return sandbox.run([*QUIETLY, sys.executable, "-m", "testbed", "launch-mn", "--", *words], name="mn")
+    return sandbox.run([*_quietly(), sys.executable, "-m", "testbed", "launch-mn", "--", *words], name="mn")
 
 
 def _launch_mn(options: argparse.Namespace) -> int:

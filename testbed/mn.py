@@ -8,7 +8,6 @@ killing by name whatever looks like Mininet, is left out: the sandbox goes as a 
 from __future__ import annotations
 
 import os
-import resource
 import shutil
 import signal
 import sys
@@ -23,28 +22,15 @@ import mininet
 import mininet.net
 from mininet.log import debug, output
 
-from testbed import failures, openvswitch, sandbox
+from testbed import failures, openvswitch, requirements, sandbox
 from testbed.errors import TestbedError, report
 from testbed.mn_network import MnControlNetwork, MnNetwork, wait_for_iperf
 from testbed.mn_parts import MnServalHost, SandboxBridge, SandboxSwitch, ServalController, ShapedLink
+from testbed.mn_prompt import MnPrompt
 from testbed.network import LOG_DIRECTORY
-from testbed.prompt import HostPrompt
 
 PROGRAM = Path("/usr/bin/mn")
 INTERRUPTED = 128 + signal.SIGINT
-HELP = """
-With --host serval, in any host:
-  h1 serval bind web.example &                      serve a name (echoes what comes)
-  h2 serval connect web.example --count 4           which instance answers each connect
-  h1 serval table | flows | stat | names            what its node knows
-  servicectl services                               what the service controller knows
-"""
-
-
-class MnPrompt(HostPrompt):
-    """Mininet's own prompt."""
-
-    helpStr = HostPrompt.helpStr + HELP
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -107,6 +93,10 @@ class _Run:
         if not sandbox.inside():
             raise TestbedError("mn builds networks in a sandbox only", "use: testbed mn -- OPTIONS OF MN")
         _prepare_process()
+        if runner.options.host.partition(",")[0] == "serval":
+            requirements.check()
+        else:
+            requirements.missing_programs()
         runner.setup()
         self.switch = openvswitch.start(LOG_DIRECTORY)
         runner.begin()
@@ -183,7 +173,7 @@ def _extend(mn: Any) -> None:
 
 
 def _prepare_process() -> None:
-    """Signals that end the run, programs of this Python's environment on PATH, and as many descriptors as allowed."""
+    """Signals that end the run, and programs of this Python's environment on PATH."""
 
     def end(number: int, _frame: FrameType | None) -> NoReturn:
         raise SystemExit(128 + number)
@@ -191,8 +181,6 @@ def _prepare_process() -> None:
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGHUP, end)
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _status(ended: SystemExit) -> int:

@@ -12,7 +12,7 @@ from mininet.net import Mininet, MininetWithControlNet
 from mininet.node import Controller, Node, OVSSwitch, RemoteController, Switch
 from mininet.topo import Topo
 
-from testbed import hosts, nodes
+from testbed import hosts, nodes, requirements
 from testbed.errors import TestbedError
 from testbed.links import EmulatedLink
 from testbed.mn_parts import MnServalHost, SandboxSwitch, ServalController
@@ -32,6 +32,7 @@ class MnNetwork(Mininet):
         self.providers: Mapping[str, int] = {}
         self.lost = 0.0
         self._launcher: nodes.Launcher | None = None
+        self._channel: tuple[str, int] | None = None
         self._junk: list[Path] = []
         super().__init__(**params)
 
@@ -42,11 +43,15 @@ class MnNetwork(Mininet):
     # -- building, as Mininet wants it
 
     def buildFromTopo(self, topo: Topo | None = None) -> None:
-        self.providers = getattr(topo or self.topo, "providers", {})
+        topo = topo or self.topo
+        self.providers = getattr(topo, "providers", {})
         if isinstance(self.host, type) and issubclass(self.host, MnServalHost):
             self._launcher = nodes.Launcher(LOG_DIRECTORY)
+        requirements.check_limits(sum(len(part) for part in (topo.hosts(), topo.switches(), topo.links())))
         super().buildFromTopo(topo)
         if self.serval_hosts:
+            self._channel = self._find_channel()
+        if self._channel is not None:
             router = nodes.appoint_router(self.serval_hosts, self.serval_hosts[0].wanted_router)
             if router is not None:
                 info(f"*** {router.name} is also the service router, for all names\n")
@@ -72,6 +77,9 @@ class MnNetwork(Mininet):
 
     def waitConnected(self, timeout: float | None = None, delay: float = 0.5) -> bool:
         """Asks the testbed's controller, which knows 5 s earlier than Open vSwitch's database."""
+        if not self.controllers:  # Mininet would wait for ever
+            warn("*** no controller: such switches forward nothing until somebody gives them rules\n")
+            return False
         if self._ours() is None:
             return super().waitConnected(timeout, delay)
         info("*** Waiting for switches to connect\n")
@@ -134,12 +142,12 @@ class MnNetwork(Mininet):
         assert self._launcher is not None
         info(f"*** Starting {len(self.serval_hosts)} Serval nodes\n")
         addresses = {host.name: host.IP() for host in self.hosts if host.IP()}
-        config = nodes.configurations(self.serval_hosts, addresses, self.providers, self._channel())
+        config = nodes.configurations(self.serval_hosts, addresses, self.providers, self._channel)
         self._launcher.wait_ready()
         for warning in self._launcher.start(self.serval_hosts, config):
             warn(f"*** {warning}\n")
 
-    def _channel(self) -> tuple[str, int] | None:
+    def _find_channel(self) -> tuple[str, int] | None:
         """Where the nodes find their controller: the testbed's, else one of the user's own."""
         remote = next((item for item in self.controllers if isinstance(item, RemoteController)), None)
         chosen = self._ours() or remote
