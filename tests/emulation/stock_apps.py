@@ -143,3 +143,24 @@ def guide_app(choice: str) -> str:
     if choice == "ryu":
         source = source.replace("os_ken", "ryu").replace("OSKenApp", "RyuApp")
     return source
+
+
+LISTENER = """
+from controllers import api
+from PACKAGE.base import app_manager
+from PACKAGE.controller import ofp_event
+from PACKAGE.controller.handler import MAIN_DISPATCHER, set_ev_cls
+
+
+class Listener(app_manager.BASE):
+    serval_nodes = True
+
+    @set_ev_cls(api.EVENTS)
+    def on_news(self, ev):
+        self.logger.info("%s %s %s", type(ev).__name__, ev.node, getattr(ev, "service", ev.__dict__.get("addresses")))
+
+    @set_ev_cls(ofp_event.EventOFPExperimenter, MAIN_DISPATCHER)
+    def on_experimenter(self, ev):
+        self.logger.info("experimenter of %016x", ev.msg.datapath.id)
+"""
+"""Logs all events of controllers.api, and those of the nodes' channels that it asks for."""

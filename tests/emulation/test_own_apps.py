@@ -11,7 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from serval_node.control import messages
+from serval_node.control.experimenter import node_datapath_id
 from serval_node.wire.naming import Naming
+from serval_node.wire.serviceid import Prefix
 from testbed import frameworks
 from tests.emulation import stock_apps
 from tests.emulation.controller_peers import ROOT, Controller, ScriptedNode, wait_for
@@ -85,6 +88,35 @@ def test_the_app_of_the_guide_reacts_to_a_registration_with_a_rule(controller: C
     assert controller.stop() == 0
     ben.disconnect()
     dan.disconnect()
+
+
+def test_an_app_hears_of_nodes_services_and_delays_and_of_channels_if_it_asks(choice: str, tmp_path: Path) -> None:
+    path = tmp_path / "listener.py"
+    path.write_text(stock_apps.for_framework(choice, stock_apps.LISTENER))
+    controller = ChosenController(tmp_path, next(PORTS), "--app", str(path))
+    controller.start()
+
+    def heard() -> list[str]:
+        lines = controller.log.read_text().splitlines()
+        return [line.partition("INFO ")[2] for line in lines if " Listener INFO " in line]
+
+    def news() -> list[str]:
+        return [line for line in heard() if line.startswith("Event")]
+
+    try:
+        dan = ScriptedNode(controller, 2, "dan", "10.2.1.1").connect()
+        wait_for("the node", lambda: news() == ["EventNodeUp dan ('10.2.1.1',)"])
+        dan.bind(WEB, name="web.example")
+        wait_for("the service", lambda: news()[1:] == ["EventServiceRegistered dan web.example"])
+        service = NAMING.service_id("web.example")
+        dan._send(messages.DelayNotify(Prefix.of(service), NAMING.block("example")))
+        wait_for("the delay", lambda: news()[2:] == ["EventServiceDelayed dan web.example"])
+        dan.disconnect()
+        wait_for("the end", lambda: len(news()) == 5)
+        assert news()[3:] == ["EventServiceUnregistered dan web.example", "EventNodeDown dan ('10.2.1.1',)"]
+        assert f"experimenter of {node_datapath_id(2):016x}" in heard()
+    finally:
+        assert controller.stop() == 0
 
 
 def test_an_app_that_waits_for_an_answer_does_not_hold_up_the_controller(choice: str, tmp_path: Path) -> None:
