@@ -267,9 +267,16 @@ def socket() -> ServalSocket:
     return ServalSocket()
 
 
+def _about_to_connect() -> ServalSocket:
+    """A socket without a flowID: its request to connect reserves one, so that the daemon is asked once and not twice.
+    Raises OSError.
+    """
+    return ServalSocket(fileno=_socket.socket(_socket.AF_INET, _socket.SOCK_STREAM).detach())
+
+
 def create_connection(service: Service, timeout: float | None = None) -> ServalSocket:
     """Connect to a service. `timeout` in seconds also holds for later operations. Raises OSError."""
-    sock = ServalSocket()
+    sock = _about_to_connect()
     try:
         sock.settimeout(timeout)
         sock.connect(service)
@@ -295,7 +302,7 @@ async def open_connection(service: Service, **options: Any) -> tuple[asyncio.Str
     """asyncio.open_connection by service; with ssl=..., server_hostname is the service's name unless given.
     Raises OSError.
     """
-    sock = ServalSocket()
+    sock = _about_to_connect()
     try:
         sock.setblocking(False)
         target = sock.virtual_address(service)

@@ -59,6 +59,8 @@ MAX_LINE = 64 << 20
 
 DEFAULT_TIMEOUT = 10.0
 
+_to_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+
 
 class ControlError(Exception):
     """A request did not succeed; the text is one line for the user."""
@@ -74,7 +76,7 @@ class ProtocolError(ControlError):
 
 def encode(message: Mapping[str, Any]) -> bytes:
     """One message as a line, newline included."""
-    return json.dumps(message, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
+    return _to_json(message).encode() + b"\n"
 
 
 def refusal(reason: str) -> dict[str, Any]:
@@ -134,6 +136,12 @@ def _unreachable(path: str, error: OSError) -> ControlUnreachable:
     if isinstance(error, (FileNotFoundError, ConnectionRefusedError)):
         return ControlUnreachable(f"nothing listens on {path}: is the daemon running in this host?")
     return ControlUnreachable(f"{path}: {error.strerror or error}")
+
+
+def _set_timeout(connection: socket.socket, timeout: float | None) -> None:
+    """As settimeout(), which makes a system call also where nothing changes."""
+    if connection.gettimeout() != timeout:
+        connection.settimeout(timeout)
 
 
 class Client:
@@ -208,7 +216,7 @@ class Client:
     def _send(self, message: Mapping[str, Any]) -> None:
         connection = self._connection()
         try:
-            connection.settimeout(self.timeout)
+            _set_timeout(connection, self.timeout)
             connection.sendall(encode(message))
         except OSError as error:
             self.close()
@@ -217,7 +225,7 @@ class Client:
     def _receive(self, timeout: float | None) -> dict[str, Any]:
         connection = self._connection()
         try:
-            connection.settimeout(timeout)
+            _set_timeout(connection, timeout)
             while not self._pending:
                 data = connection.recv(65536)
                 if not data:

@@ -21,6 +21,8 @@ MAX_REQUEST_BYTES = 1 << 20
 MAX_UNSENT_BYTES = 8 << 20
 ACCEPT_RETRY_SECONDS = 0.1
 
+_to_json = json.JSONEncoder(separators=(",", ":")).encode
+
 
 class ControlPathError(RuntimeError):
     """The path of the control socket cannot be used; one clear line."""
@@ -62,7 +64,7 @@ class Connection:
             self.close()
 
     def _send(self, message: dict[str, Any]) -> None:
-        self._output += json.dumps(message, separators=(",", ":")).encode() + b"\n"
+        self._output += _to_json(message).encode() + b"\n"
         self.writable()
 
     def writable(self) -> None:
