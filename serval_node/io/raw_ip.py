@@ -151,18 +151,18 @@ class RawIp:
         self.receiver = socket.socket(socket.AF_INET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, SAL_PROTOCOL)
         self.receiver.setblocking(False)
         _force_buffer(self.receiver, _SO_RCVBUFFORCE, socket.SO_RCVBUF, receive_buffer)
-        self._unbound = RawSender(None, send_buffer=send_buffer, drops=self.drops)
+        self.unbound = RawSender(None, send_buffer=send_buffer, drops=self.drops)
         self.shaper_events = open_notifications()
 
     def sender(self, local: Address) -> RawSender:
-        """The sender for packets with this source: one per own address. Packets that keep another host's source (a
-        service router's) share one."""
+        """The sender for packets with this source: one per own address. What keeps another host's source (a service
+        router's) goes through `unbound`, which is also the answer for an address that is not an own one."""
         sender = self._senders.get(local)
         if sender is None:
             try:
                 sender = RawSender(local, send_buffer=self._send_buffer, drops=self.drops)
             except OSError:
-                return self._unbound  # not an own address (EADDRNOTAVAIL), or no descriptor left for a socket
+                return self.unbound  # not an own address (EADDRNOTAVAIL), or no descriptor left for a socket
             self._senders[local] = sender
             sender.pace = _pace(local)
         return sender
@@ -181,7 +181,7 @@ class RawIp:
             sender.pace = _pace(local)
 
     def senders(self) -> list[RawSender]:
-        return [self._unbound, *self._senders.values()]
+        return [self.unbound, *self._senders.values()]
 
     def kernel_drops(self) -> int:
         """Packets that the kernel threw away because the receive buffer was full."""

@@ -49,7 +49,7 @@ def forward(
     if payload:
         payload = recompute_checksum(payload, packet.protocol, header.source, target)
     rewritten = SalPacket(packet.src_flow, packet.dst_flow, packet.protocol, (*kept, Source(sources)), payload)
-    context.outputs.append(Send(header.source, target, header.ttl - 1, encode(rewritten)))
+    context.outputs.append(Send(header.source, target, header.ttl - 1, encode(rewritten), forwarded=True))
     entry = verdict.entry
     context.events.append(
         SynForwarded(

@@ -13,14 +13,15 @@ from serval_node.wire.ipv4 import Address
 
 @dataclass(slots=True)
 class Send:
-    """A packet for the network: ``data`` is the SAL header and what follows. A service router's ``source`` is the
-    client's address, not its own.
+    """A packet for the network: ``data`` is the SAL header and what follows. What a service router sends on is
+    ``forwarded``: its ``source`` is the client's address, not an own one.
     """
 
     source: Address
     destination: Address
     ttl: int
     data: bytes
+    forwarded: bool = False
 
 
 @dataclass(slots=True)
