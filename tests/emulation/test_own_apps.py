@@ -176,7 +176,7 @@ def app(choice: str, name: str, version: int = 4, does: str = "pass") -> str:
         ({}, ["--app", "json"], 1, "json is no app: it has no class of its own made from os_ken.base.app_manager"),
         ({"a": "import nosuch.thing"}, ["--app", "a.py"], 1, "a.py needs the module 'nosuch'"),
         ({"a": "def f("}, ["--app", "a.py"], 1, "a.py cannot be imported: SyntaxError"),
-        ({"json": ""}, ["--app", "json.py"], 1, "give the file another name"),
+        ({"apps/json": ""}, ["--app", "apps/json.py"], 1, "give the file another name"),
         ({"a": app("osken", "A", version=1)}, ["--app", "a.py"], 1, "a.py does not speak OpenFlow 1.3"),
         ({"a": app("osken", "A", does="1 / 0")}, ["--app", "a.py"], 1, "a does not start: ZeroDivisionError"),
         (
@@ -198,6 +198,7 @@ def app(choice: str, name: str, version: int = 4, does: str = "pass") -> str:
 def test_an_app_that_cannot_run_is_refused_by_name(
     files: dict[str, str], options: list[str], status: int, said: str, tmp_path: Path
 ) -> None:
+    (tmp_path / "apps").mkdir()
     for name, text in files.items():
         (tmp_path / f"{name}.py").write_text(text)
     command = Controller(tmp_path, next(PORTS)).command(*options)
