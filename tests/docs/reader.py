@@ -25,6 +25,8 @@ UNSET = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "VIRTUAL_ENV", "PYTEST_CURRENT_TEST
 
 _SHELLED = ("sh ", "servicectl")
 _CAPTURED = re.compile(r"capture: one file per interface beside (\S+)")
+_RESULT = re.compile(r"^result: (\S+)$", re.MULTILINE)
+_results: set[Path] = set()
 _FAILED = re.compile(r"^\*\*\* ", re.MULTILINE)
 _SERVICE = re.compile(r"--service[ =](\S+)")
 
@@ -60,7 +62,19 @@ def shell(command: str) -> tuple[int, str]:
     except subprocess.TimeoutExpired as expired:
         shown = expired.stdout.decode(errors="replace") if isinstance(expired.stdout, bytes) else expired.stdout or ""
         raise CommandFailed(f"did not end within {COMMAND_SECONDS:g} s; it showed: {shown}") from None
+    _results.update(map(Path, _RESULT.findall(done.stdout)))
     return done.returncode, done.stdout
+
+
+def remove_results() -> None:
+    """What the commands of a page have measured."""
+    for path in _results:
+        if path.name == "result.json" and path.is_relative_to(ROOT / "results"):
+            shutil.rmtree(path.parent, ignore_errors=True)
+            latest = path.parent.parent / "latest"
+            if latest.is_symlink() and not latest.exists():
+                latest.unlink()
+    _results.clear()
 
 
 def _as_reader(command: str) -> list[str]:

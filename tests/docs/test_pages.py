@@ -10,7 +10,7 @@ import pytest
 from tests.docs import pages
 from tests.docs.elsewhere import ELSEWHERE, elsewhere
 from tests.docs.pages import ROOT, Command, difference
-from tests.docs.reader import RUN_COMMAND, CommandFailed, Reader, other_run, shell, tree
+from tests.docs.reader import RUN_COMMAND, CommandFailed, Reader, other_run, remove_results, shell, tree
 
 PAGES = [page.relative_to(ROOT).as_posix() for page in pages.pages()]
 
@@ -58,6 +58,7 @@ def test_commands_of(page: str, request: pytest.FixtureRequest) -> None:
     reader: Reader = request.getfixturevalue("reader")
     before = tree()
     wrong = [f"{command.where}: {command.text}\n  {said}" for command in found if (said := problem(reader, command))]
+    remove_results()
     reader.reset()
     left = sorted(tree() - before)
     if left:

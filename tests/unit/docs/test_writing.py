@@ -25,6 +25,7 @@ INLINE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 OURS = ("serval_node", "controllers", "topologies", "testbed", "experiments")
 OF_OTHERS = (os.strerror(errno.EADDRINUSE),)
 """Messages of the README's table that programs of others print."""
+FILE = re.compile(rf"(?:{'|'.join(OURS)}|tests|docs|scripts)/[\w./-]+")
 SHELLS = ("sh", "bash", "shell", "console", "shell-session")
 PLACEHOLDER = re.compile(r"[A-Z]{2,}|\.\.\.|\|")
 
@@ -75,6 +76,14 @@ def test_links_lead_somewhere(page: str) -> None:
     for target, _ in LINK.findall(text):
         if "://" not in target:
             assert (ROOT / page).parent.joinpath(target).exists(), f"{page}: {target}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_named_files_exist(page: str) -> None:
+    named = INLINE.findall((ROOT / page).read_text(encoding="utf-8"))
+    for name in named:
+        if FILE.fullmatch(name):
+            assert (ROOT / name).exists() or (ROOT / f"{name}.py").exists(), f"{page}: {name}"
 
 
 def test_every_page_is_in_the_index() -> None:
