@@ -20,7 +20,7 @@ from typing import Any
 
 from serval_node.capture.pcap import read_ipv4
 from serval_node.wire.ipv4 import PROTOCOL_SERVAL, Ipv4Header, address_text
-from serval_node.wire.sal_header import ControlFlag, SalPacket, decode
+from serval_node.wire.sal_header import SalPacket, decode
 from serval_node.wire.transport import TcpHeader
 from testbed import hosts, nodes
 from testbed.capture import Capture
@@ -88,9 +88,9 @@ class Seen:
         return address_text(self.ip.source), address_text(self.ip.destination)
 
     @property
-    def flags(self) -> ControlFlag:
+    def flags(self) -> int:
         control = self.sal.control
-        return control.flags if control is not None else ControlFlag(0)
+        return control.flags if control is not None else 0
 
     @property
     def nonce(self) -> bytes:

@@ -63,12 +63,12 @@ class Story:
     router: dict[str, Any]
     flows: dict[str, Any]
 
-    def only(self, interface: str, flags: ControlFlag) -> Seen:
+    def only(self, interface: str, flags: int) -> Seen:
         """The one packet with exactly these flags that passed an interface."""
         (packet,) = self.having(interface, flags)
         return packet
 
-    def having(self, interface: str, flags: ControlFlag) -> list[Seen]:
+    def having(self, interface: str, flags: int) -> list[Seen]:
         return [packet for packet in self.seen[interface] if packet.flags == flags]
 
     def at(self, *names: str) -> tuple[bytes, ...]:
