@@ -15,6 +15,7 @@ from typing import Any
 from testbed import attach, sandbox, symptoms
 from testbed.errors import TestbedError, report
 
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point: returns the exit status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
