@@ -37,6 +37,9 @@ def draw(document: Mapping[str, Any], directory: Path) -> list[Path]:
         for panel, outcome in zip(panels, found, strict=True):
             _panel(panel, outcome)
         canvas.suptitle(entry["title"] + (" (DOUBTFUL)" if analysis.doubtful(entry) else ""), fontsize=10)
+        canvas.supxlabel(
+            "dots: values; bar: median and 95 % interval; dashed: aim, shaded: noise around it", fontsize=7
+        )
         for kind in FORMATS:
             path = directory / f"{entry['name']}.{kind}"
             try:
