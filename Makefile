@@ -48,7 +48,7 @@ test-docs: setup ## the commands of README.md and docs/, typed beside one runnin
 	@echo "== docs tests: every command of every page"
 	@scripts/privileged $(PYTHON) -m pytest -q --no-skips tests/docs $(PYTEST_ARGS)
 
-bench: setup ## measure the speed, about ten minutes (ARGS="--list", ARGS="connect --pairs 6"): a table, plots and JSON in results/bench
+bench: setup ## measure the speed, about twelve minutes (ARGS="--list", ARGS="connect --pairs 6"): a table, plots and JSON in results/bench
 	@scripts/privileged $(PYTHON) -m experiments.benchmarks $(ARGS)
 
 test-wireshark: ## serval.lua in tshark against the captures; installs nothing, says what it lacks
