@@ -80,6 +80,7 @@ class DataPath:
         self._resting: set[RawSender] = set()  # shut until the timer
         self._timer = TimerDescriptor()
         self._paused = False
+        self._delivered = False  # since sal0 was last read
         self.vector = vector_available() if vector is None else vector
         if tun.offload and not self.vector:
             raise ValueError("a TUN device with offloads needs the vector path")
@@ -121,6 +122,10 @@ class DataPath:
                 self._raw.shapers_changed()
             else:
                 self._writable(fd)
+        if self._delivered:
+            # The kernel has answered already (a SYN by SYN-ACK, that by ACK): no need to be woken for it.
+            self._delivered = False
+            self.kernel_readable()
 
     def kernel_readable(self) -> None:
         """Handles packets from sal0."""
@@ -189,13 +194,14 @@ class DataPath:
     def send(self, output: Send) -> None:
         """Sends a packet of the stack. Waits for nothing and raises nothing: see RawSender.send."""
         packet = build_ipv4(output.source, output.destination, SAL_PROTOCOL, output.data, ttl=output.ttl)
-        sender = self._raw.unbound if output.forwarded else self._raw.sender(output.source)
+        sender = self._raw.sender(output.source)
         sender.send(packet, address_text(output.destination))
         if sender.backlog:
             self._shut(sender)
 
     def deliver(self, output: Deliver) -> None:
         """Gives the kernel a packet of the stack; one that it refuses is counted."""
+        self._delivered = True
         try:
             self._tun.write(output.packet)
         except OSError as error:
