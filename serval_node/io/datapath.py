@@ -194,7 +194,7 @@ class DataPath:
     def send(self, output: Send) -> None:
         """Sends a packet of the stack. Waits for nothing and raises nothing: see RawSender.send."""
         packet = build_ipv4(output.source, output.destination, SAL_PROTOCOL, output.data, ttl=output.ttl)
-        sender = self._raw.sender(output.source)
+        sender = self._raw.unbound if output.forwarded else self._raw.sender(output.source)
         sender.send(packet, address_text(output.destination))
         if sender.backlog:
             self._shut(sender)
