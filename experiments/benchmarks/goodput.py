@@ -75,7 +75,8 @@ class Upload:
                 raise TestbedError(f"a full frame of {variant} has {frame} bytes and should have {expected}")
             metrics["share"] = rate / (self._parameters["rate"] * 1e6 * told["mss"] / frame)
         facts = {name: told[name] for name in ("mss", "timestamps", "congestion")}
-        return Reading(metrics, {"received": [mark[1] for mark in marks]}, facts)
+        samples = {"at": [mark[0] - told["begun"] for mark in marks], "received": [mark[1] for mark in marks]}
+        return Reading(metrics, samples, facts)
 
 
 @contextmanager
