@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from serval_node.cli import bind, connect, explain, show, trace
+from serval_node.cli import bind, connect, explain, migrate, show, trace
 from serval_node.cli.errors import CommandError
 from serval_node.cli.output import print_json
 from serval_node.cli.run import run
@@ -30,6 +30,7 @@ examples:
   echo hello | serval connect echo.example               a netcat by service name
   serval run --service web.example -- python3 -m http.server 80
   serval explain web.example                             the rules that a connect would meet; sends nothing
+  serval migrate interface eth0 eth1                     every flow of eth0 goes on over eth1
   serval trace web.example                               one connect, step by step as on the slides
   serval watch                                           the tables, live, with what changed marked (q ends it)"""
 
@@ -87,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_trace(commands, as_json)
     _add_explain(commands, as_json)
     _add_watch(commands)
+    migrate.add_parser(commands, as_json)
     return parser
 
 
@@ -289,6 +291,7 @@ _COMMANDS = {
     "names": _names,
     "connect": _connect,
     "explain": _explain,
+    "migrate": migrate.migrate,
     "bind": _bind,
     "run": _run,
     "trace": _trace,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -78,6 +79,25 @@ class EventWords:
     def noticed(self, event: Event) -> str:
         return f"asks the controller about {event['service_id']}, rule {event['prefix']}: DELAY"
 
+    def moving(self, event: Event) -> str:
+        return f"RSYN: flow {event['flow_id']} leaves {event['source']} for {event['target']} ({event['cause']})"
+
+    def moved(self, event: Event) -> str:
+        """With the parts of the blackout: from the cause to this host's knowing, to the first RSYN, to its answer."""
+        times = [event[key] for key in ("happened", "detected", "started", "time")]
+        detect, decide, signal = (f"{1e3 * (later - earlier):.1f}" for earlier, later in itertools.pairwise(times))
+        rsyns = "" if event["rsyns"] == 1 else f", {event['rsyns']} RSYNs"
+        return (
+            f"RSYN-ACK: flow {event['flow_id']} is at {event['target']} "
+            f"(detected {detect}, decided {decide}, answered {signal} ms{rsyns})"
+        )
+
+    def unmoved(self, event: Event) -> str:
+        return f"flow {event['flow_id']} of {event['service_id']} did not move ({event['cause']}): {event['reason']}"
+
+    def peer_moved(self, event: Event) -> str:
+        return f"RSYN: the peer of flow {event['flow_id']} left {event['source']} for {event['target']}"
+
     def refused(self, event: Event) -> str:
         why = REFUSALS.get(event["reason"], event["reason"])
         return f"rule {event['prefix']}: {why}" if event["prefix"] else f"{why} for {event['service_id']}"
@@ -95,6 +115,10 @@ _WORDS = {
     "SynAckReceived": EventWords.answered,
     "FlowOpened": EventWords.opened,
     "FlowClosed": EventWords.closed,
+    "FlowMigrating": EventWords.moving,
+    "FlowMigrated": EventWords.moved,
+    "MigrationFailed": EventWords.unmoved,
+    "PeerMoved": EventWords.peer_moved,
     "SynDelayed": EventWords.delayed,
     "DelayNotify": EventWords.noticed,
     "Refused": EventWords.refused,

@@ -49,7 +49,7 @@ def flows_text(flows: list[dict[str, Any]]) -> str:
             flow["socket"],
             flow["state"],
             ("<- " if flow["incoming"] else "-> ") + flow["service"] if flow["service"] else "",
-            flow["local"],
+            flow["local"] + (f" -> {flow['moving_to']}" if flow["moving_to"] else ""),
             flow["peer"],
             flow["peer_flow"] or None,
             size(flow["bytes_out"]),

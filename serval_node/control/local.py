@@ -36,6 +36,10 @@ given back by name where the node knows it, prefixes also as "0xHEX/BITS"; addre
     unbind    service, port                   the reverse; the end of the listening socket does the same
     flow_reserve                              {"flow_id"}: a local flowID, held until released or this connection ends
     flow_release  flow_id
+    migrate   flow_id | from | service, to    move a flow, those at an interface or address, or those of a service to
+                                              an interface or own address: {"flows": [{"flow_id", "source", "target",
+                                              "refusal"}]}; the RSYNs are on their way, `events` tells the end
+    auto_migrate  [on]                        {"on"}: whether flows move by themselves when their link or address goes
     connect   service, local_port[, flow_id]  {"address", "port", "flow_id"}: announces the next SYN of a kernel port
     connected address, port, local_port       {"flow_id", "peer_flow", "peer", "host"} of a connected kernel socket
     accepted  peer, peer_port, local_port     {"local_service", "name", "flow_id"} of an accepted kernel socket

@@ -187,7 +187,9 @@ class Unregister:
 
 @dataclass(frozen=True, slots=True)
 class FlowEvent:
-    """A flow came or went. event: "opened", "closed" or "reset"; flow ids as in the node's flow table."""
+    """A flow came, moved or went. event: "opened", "moved" (this end of it), "closed" or "reset"; flow ids as in the
+    node's flow table, `peer` the other end's address.
+    """
 
     TYPE: ClassVar[MessageType] = MessageType.FLOW_EVENT
     event: str

@@ -51,6 +51,7 @@ class NodeConfig:
     congestion   congestion control of the connections over sal0; None leaves the namespace's default
     mtu          MTU of the links; None takes the smallest of the host's interfaces
     offload      segmentation offload on sal0; None means: when numpy is there
+    auto_migrate move flows by themselves when their link or address goes (S49)
     """
 
     name: str
@@ -65,6 +66,7 @@ class NodeConfig:
     congestion: str | None = CONGESTION
     mtu: int | None = None
     offload: bool | None = None
+    auto_migrate: bool = True
 
     @property
     def forwarding(self) -> bool:
@@ -215,4 +217,5 @@ _CHECKS: dict[str, Any] = {
     "congestion": _optional(_text),
     "mtu": _optional(_integer(576, 65535)),
     "offload": _optional(_boolean),
+    "auto_migrate": _boolean,
 }

@@ -27,6 +27,7 @@ from serval_node.daemon.environment import HostEnvironment
 from serval_node.daemon.event_log import EventLog
 from serval_node.daemon.host_setup import open_sal0, prepare_host
 from serval_node.daemon.loop import EventLoop
+from serval_node.daemon.migrations import Migrations
 from serval_node.daemon.names import HostNames
 from serval_node.daemon.operations import Operations
 from serval_node.daemon.resolver import Resolver
@@ -35,7 +36,7 @@ from serval_node.daemon.stack_events import ServiceLoads, StackEvents
 from serval_node.daemon.virtual_addresses import VirtualAddresses
 from serval_node.io.datapath import DataPath, vector_available
 from serval_node.io.fast_flow import FlowCounters
-from serval_node.io.netlink import HostNetwork
+from serval_node.io.netlink import HostNetwork, NetworkChange
 from serval_node.io.raw_ip import RawIp
 from serval_node.io.sock_diag import TcpSocket
 from serval_node.sal.events import FlowClosed
@@ -116,6 +117,7 @@ class Node:
             environment=HostEnvironment(self.network, self.names),
             rng=random.SystemRandom(),
         )
+        self.migrations = Migrations(self.stack, self.network, self._take_outputs, automatic=config.auto_migrate)
         self.data_path = DataPath(
             self.tun,
             self._raw,
@@ -187,7 +189,11 @@ class Node:
         return when
 
     def _network_changed(self) -> None:
+        happened = time.monotonic()
         change = self.network.readable()
+        if change != NetworkChange():
+            self._raw.addresses_changed()
+        self.migrations.network_changed(change, happened)
         if (change.added or change.removed) and self._controller is not None:
             self._controller.send_state()
 
@@ -262,6 +268,7 @@ class Node:
             "boot": self.boot,
             "addresses": [address_text(item) for item in self.network.own_addresses()],
             "serves": [self.names.describe(prefix) for prefix in self.serves],
+            "auto_migrate": self.migrations.automatic,
             "controller": None if controller is None else f"{controller.host}:{controller.port}",
             "controller_up": self._controller is not None and self._controller.up,
             "warnings": self.warnings,

@@ -10,7 +10,16 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from serval_node.control.rules import get_address, get_float, get_integer, get_list, get_number, get_text, to_address
+from serval_node.control.rules import (
+    get_address,
+    get_flag,
+    get_float,
+    get_integer,
+    get_list,
+    get_number,
+    get_text,
+    to_address,
+)
 from serval_node.daemon import views
 from serval_node.daemon.control_server import Connection, RequestError
 from serval_node.daemon.event_log import KEPT
@@ -196,6 +205,28 @@ class Operations:
         local_port = get_integer(request, "local_port", high=65535)
         return self._node.stack.flow_for_kernel(address(text), peer_port, local_port)
 
+    # -- moving flows
+
+    def migrate(self, request: Request, _connection: Connection) -> dict[str, Any]:
+        called = time.monotonic()
+        migrations = self._node.migrations
+        given = [key for key in ("flow_id", "from", "service") if key in request]
+        if len(given) != 1:
+            raise RequestError("one of 'flow_id', 'from' and 'service' says which flows to move")
+        if "flow_id" in request:
+            flows = migrations.of_flow(get_integer(request, "flow_id", low=1, high=0xFFFFFFFF))
+        elif "from" in request:
+            flows = migrations.of_place(get_text(request, "from"))
+        else:
+            flows = migrations.of_service(self._prefix(request, "service"))
+        outcomes = migrations.move(flows, get_text(request, "to"), called=called)
+        return {"flows": [views.outcome(item) for item in outcomes]}
+
+    def auto_migrate(self, request: Request, _connection: Connection) -> dict[str, Any]:
+        migrations = self._node.migrations
+        migrations.automatic = get_flag(request, "on", migrations.automatic)
+        return {"on": migrations.automatic}
+
     # -- listening sockets
 
     def bind(self, request: Request, _connection: Connection) -> dict[str, Any]:
@@ -249,6 +280,7 @@ _OPERATIONS: dict[str, Operation] = {
     for name in (
         "accepted",
         "address",
+        "auto_migrate",
         "bind",
         "connect",
         "connected",
@@ -261,6 +293,7 @@ _OPERATIONS: dict[str, Operation] = {
         "flows",
         "hosts",
         "listeners",
+        "migrate",
         "names",
         "resolve",
         "rule_remove",

@@ -8,7 +8,7 @@ from functools import partial
 
 from serval_node.control.messages import DelayNotify as DelayNotifyMessage
 from serval_node.control.messages import FlowEvent, NodeMessage
-from serval_node.sal.events import DelayNotify, Event, FlowClosed, FlowOpened, SynReceived
+from serval_node.sal.events import DelayNotify, Event, FlowClosed, FlowMigrated, FlowOpened, SynReceived
 from serval_node.wire.ipv4 import address_text
 from serval_node.wire.serviceid import Prefix
 
@@ -38,8 +38,8 @@ class ServiceLoads:
                 self.open[prefix] -= 1
 
 
-def flow_event(event: FlowOpened | FlowClosed) -> FlowEvent:
-    """What the controller is told of a flow's begin and end."""
+def flow_event(event: FlowOpened | FlowMigrated | FlowClosed) -> FlowEvent:
+    """What the controller is told of a flow's begin, move and end."""
     if isinstance(event, FlowOpened):
         return FlowEvent(
             event="opened",
@@ -49,6 +49,8 @@ def flow_event(event: FlowOpened | FlowClosed) -> FlowEvent:
             peer=address_text(event.peer_address),
             incoming=event.server,
         )
+    if isinstance(event, FlowMigrated):
+        return FlowEvent(event="moved", service=Prefix.of(event.service_id), local_flow=event.flow_id)
     return FlowEvent(
         event="reset" if event.reason == "reset" else "closed",
         service=Prefix.of(event.service_id),
@@ -79,5 +81,5 @@ class StackEvents:
         self._loads.handle(event)
         if isinstance(event, DelayNotify):
             self._urgent(DelayNotifyMessage(Prefix.of(event.service_id), event.prefix))
-        elif isinstance(event, FlowOpened) or (isinstance(event, FlowClosed) and event.opened):
+        elif isinstance(event, (FlowOpened, FlowMigrated)) or (isinstance(event, FlowClosed) and event.opened):
             self._relaxed(partial(flow_event, event))

@@ -16,6 +16,7 @@ from serval_node.wire.naming import NAME_BITS
 from serval_node.wire.serviceid import Prefix
 
 if TYPE_CHECKING:
+    from serval_node.daemon.migrations import Outcome
     from serval_node.daemon.node import Node
 
 RESERVED = "RESERVED"
@@ -105,6 +106,16 @@ def _word(refusal: Refusal | None) -> str | None:
     return None if refusal is None else refusal.value
 
 
+def outcome(item: Outcome) -> dict[str, Any]:
+    """What became of the wish to move one flow."""
+    return {
+        "flow_id": item.flow_id,
+        "source": address_text(item.source),
+        "target": address_text(item.target),
+        "refusal": item.refusal,
+    }
+
+
 def flows(node: Node) -> list[dict[str, Any]]:
     """Every flow, oldest first, then the flowIDs that sockets hold before they connect (S37)."""
     table = node.stack.flows
@@ -126,6 +137,8 @@ _EMPTY_FLOW: dict[str, Any] = {
     "bytes_in": 0,
     "packets_out": 0,
     "packets_in": 0,
+    "moving_to": "",
+    "rsyns": 0,
 }
 
 
@@ -142,6 +155,9 @@ def _flow(flow: Flow, node: Node) -> dict[str, Any]:
         "peer_flow": flow.peer_flow,
         "kernel_peer": _endpoint(flow.kernel_peer),
     }
+    if flow.migration is not None and flow.migration.move is not None:
+        row["moving_to"] = address_text(flow.migration.move.address)
+        row["rsyns"] = flow.migration.move.rsyns
     row["packets_out"], row["bytes_out"], row["packets_in"], row["bytes_in"] = node.flow_counters(flow.local_flow)
     return row
 

@@ -96,6 +96,11 @@ class HostNetwork:
                 return self.links.get(entry.link_index)
         return None
 
+    def link_named(self, name: str) -> Link | None:
+        """The interface of this name; not those that are ignored."""
+        found = (link for link in self.links.values() if link.name == name and name not in self._ignore)
+        return next(found, None)
+
     def smallest_mtu(self) -> int:
         """The smallest MTU of the host's links (loopback and sal0 aside); 1500 when there is none."""
         return min((link.mtu for link in self._outer_links()), default=1500)

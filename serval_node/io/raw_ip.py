@@ -1,8 +1,9 @@
 """Raw IPv4 sockets of protocol 144 (SAL).
 
-One socket receives; it never sends. For sending there is one header-included socket per own address, so that routing
-rules by source address hold and each outgoing path has a send buffer of its own. Senders never receive
-(IPPROTO_RAW). A full send buffer is no loss: the packet waits in the sender's backlog until the socket is writable.
+One socket receives; it never sends. For sending there is one header-included socket per own address, bound to the
+interface that has the address: a flow that moved to it leaves by it whatever the routes to its peer say, and each
+outgoing path has a send buffer of its own. Senders never receive (IPPROTO_RAW). A full send buffer is no loss: the
+packet waits in the sender's backlog until the socket is writable.
 
 A sender is shut while its backlog is not empty, or while it rests because its interface's shaper has let out what it
 may for now (`shaper.Pace`). What the kernel hands over for a shut sender waits in that sender's own queue, so that one
@@ -29,6 +30,7 @@ HELD_LIMIT = 1 << 20  # bytes in front of one shut sender while others are open;
 _SO_SNDBUFFORCE = 32
 _SO_RCVBUFFORCE = 33
 _SO_MEMINFO = 55
+_SO_BINDTOIFINDEX = 62
 _MEMINFO_DROPS = 8
 
 
@@ -57,6 +59,17 @@ class RawSender:
 
     def fileno(self) -> int:
         return self.socket.fileno()
+
+    def follow_interface(self, interface: int | None) -> None:
+        """Send by this interface only (None or 0: as routed), at the pace of its shaper. What has gone in the meantime
+        leaves the sender as it was: the next notice from the kernel brings it up to date.
+        """
+        try:
+            self.socket.setsockopt(socket.SOL_SOCKET, _SO_BINDTOIFINDEX, interface or 0)
+        except OSError as error:
+            if error.errno not in (errno.ENODEV, errno.EPERM, errno.ENOPROTOOPT):  # gone; not allowed; before Linux 5.1
+                raise
+        self.pace = _pace(interface)
 
     def send(self, packet: bytes | bytearray | memoryview, destination: str) -> None:
         """Sends `packet`, or keeps a copy in the backlog while the socket's buffer is full. Never raises OSError:
@@ -164,8 +177,13 @@ class RawIp:
             except OSError:
                 return self.unbound  # not an own address (EADDRNOTAVAIL), or no descriptor left for a socket
             self._senders[local] = sender
-            sender.pace = _pace(local)
+            sender.follow_interface(_interface(local))
         return sender
+
+    def addresses_changed(self) -> None:
+        """Looks again which interface has each address. To be called when links or addresses have changed."""
+        for local, sender in self._senders.items():
+            sender.follow_interface(_interface(local))
 
     def shapers_changed(self) -> None:
         """Looks at the interfaces' shapers again. Called when `shaper_events` is readable."""
@@ -178,7 +196,7 @@ class RawIp:
             if error.errno != errno.ENOBUFS:  # notifications were lost; all is read anew anyway
                 raise
         for local, sender in self._senders.items():
-            sender.pace = _pace(local)
+            sender.pace = _pace(_interface(local))
 
     def senders(self) -> list[RawSender]:
         return [self.unbound, *self._senders.values()]
@@ -197,10 +215,17 @@ class RawIp:
         self._senders.clear()
 
 
-def _pace(local: Address) -> Pace | None:
-    """The account that a sender from this own address is to keep of its interface's shaper."""
+def _interface(local: Address) -> int | None:
+    """The interface of an own address; None for loopback's addresses, which may be those of any."""
     try:
-        interface = interface_of(local)
+        return None if local[0] == 127 else interface_of(local)
+    except OSError:
+        return None
+
+
+def _pace(interface: int | None) -> Pace | None:
+    """The account that a sender is to keep of its interface's shaper."""
+    try:
         bucket = None if interface is None else shaper(interface)
     except OSError:
         return None  # the interface went away in the meantime, or the kernel has no shapers: nothing to go by

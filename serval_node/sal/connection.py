@@ -17,6 +17,9 @@ INITIAL_TIMEOUT = 0.2
 MAX_TIMEOUT = 5.0
 MAX_RETRANSMITS = 15
 
+# What takes no number of its own, and so may carry an old one (protocol notes 2.2).
+_UNNUMBERED = (ControlFlag.ACK, ControlFlag.RSYN | ControlFlag.ACK)
+
 
 @dataclass(slots=True)
 class Pending:
@@ -70,10 +73,10 @@ class ControlState:
         self.snd_nxt = serial_add(self.snd_nxt, 1)
         return self.make(flags, self.pending.verno)
 
-    def again(self, now: float) -> Control | None:
+    def again(self, now: float, retransmits: int = MAX_RETRANSMITS) -> Control | None:
         """The pending packet once more; None when it was tried often enough."""
         pending = self.pending
-        if pending is None or pending.tries >= MAX_RETRANSMITS:
+        if pending is None or pending.tries >= retransmits:
             return None
         pending.tries += 1
         pending.due = now + self.timeout(pending.tries)
@@ -91,12 +94,29 @@ class ControlState:
         """
         if not (serial_leq(self.snd_una, ackno) and serial_leq(ackno, self.snd_nxt)):
             return None
-        self.snd_una = ackno
         pending = self.pending
-        if pending is None or not serial_lt(pending.verno, ackno):
+        covered = pending is not None and serial_lt(pending.verno, ackno)
+        if covered and pending is not None and pending.flags & ControlFlag.RSYN:
+            # An original answers a repeated RSYN by an ACK to the old place; only an RSYN-ACK ends a move.
+            return None
+        self.snd_una = ackno
+        if pending is None or not covered:
             return None
         self.pending = None
         return pending.flags
+
+    def acknowledge_rsyn(self, ackno: int) -> int | None:
+        """Take an RSYN-ACK; the flags of the pending RSYN if it answers exactly that one, else None."""
+        pending = self.pending
+        if pending is None or not pending.flags & ControlFlag.RSYN or ackno != serial_add(pending.verno, 1):
+            return None
+        self.snd_una = ackno
+        self.pending = None
+        return pending.flags
+
+    def is_acknowledged(self, ackno: int) -> bool:
+        """Whether the peer acknowledged this much before."""
+        return serial_leq(ackno, self.snd_una)
 
     def doubts_reset(self, control: Control) -> Refusal | None:
         """Why a RST is not to be believed; None when it is.
@@ -117,4 +137,4 @@ class ControlState:
 
     def is_stale(self, control: Control) -> bool:
         """An older number than expected, in a packet that is not a mere acknowledgement."""
-        return control.flags != ControlFlag.ACK and serial_lt(control.verno, self.rcv_nxt)
+        return control.flags not in _UNNUMBERED and serial_lt(control.verno, self.rcv_nxt)

@@ -36,6 +36,8 @@ class StackConfig:
     half_open_timeout  how long one of them is kept
     time_wait          how long a flowID stays taken after an orderly close
     request_timeout    how long after its last SYN an unanswered connect() is kept
+    migration_timeout  how long a flow that moves asks a peer that does not answer
+    original_rules     take every peer for an original: follow its moves only when it has confirmed them
     delay_limit, delay_timeout  packets that wait under DELAY, and for how long
     """
 
@@ -45,6 +47,8 @@ class StackConfig:
     half_open_timeout: float = 30.0
     time_wait: float = 60.0
     request_timeout: float = 70.0
+    migration_timeout: float = 300.0
+    original_rules: bool = False
     delay_limit: int = LIMIT
     delay_timeout: float = 60.0
 
@@ -119,18 +123,25 @@ class Context:
     # -- sending to the network
 
     def send(
-        self, flow: Flow, extensions: tuple[Extension, ...], segment: bytes, destination: Address | None = None
+        self,
+        flow: Flow,
+        extensions: tuple[Extension, ...],
+        segment: bytes,
+        destination: Address | None = None,
+        *,
+        source: Address | None = None,
     ) -> None:
-        """A packet of a flow to its peer (or to ``destination``) with the segment's ports and checksum made right."""
+        """A packet of a flow, the segment's ports and checksum made right; addresses are the flow's unless given."""
         destination = destination or flow.peer_address
+        source = source or flow.local_address
         assert destination is not None
         if segment:
-            segment = to_wire(segment, flow.protocol, flow.local_address, destination)
+            segment = to_wire(segment, flow.protocol, source, destination)
         if extensions:
             data = encode(SalPacket(flow.local_flow, flow.peer_flow, flow.protocol, extensions, segment))
         else:
             data = bare_header(flow.local_flow, flow.peer_flow, flow.protocol) + segment
-        self.outputs.append(Send(flow.local_address, destination, DEFAULT_TTL, data))
+        self.outputs.append(Send(source, destination, DEFAULT_TTL, data))
 
     def answer(
         self, source: Address, destination: Address, flows: tuple[int, int], protocol: int, control: Control
@@ -162,6 +173,11 @@ class Context:
             return
         flow.fast = True
         self.outputs.append(InstallPath(flow.forwarding_state()))
+
+    def reinstall(self, flow: Flow) -> None:
+        """The flow's addresses have changed: tell the data path, if it has the flow."""
+        if flow.fast:
+            self.outputs.append(InstallPath(flow.forwarding_state()))
 
     def uninstall(self, flow: Flow) -> None:
         """Take the flow's packets back to the stack."""

@@ -148,6 +148,58 @@ class ConnectFailed:
 
 
 @dataclass(slots=True)
+class FlowMigrating:
+    """This host began to move a flow of its own (slide 40)."""
+
+    time: float
+    flow_id: int
+    service_id: ServiceID
+    cause: str
+    source: Address
+    target: Address
+
+
+@dataclass(slots=True)
+class FlowMigrated:
+    """The peer has answered: the flow is at ``target``. ``happened`` (the cause), ``detected`` (known here) and
+    ``started`` (first of ``rsyns`` RSYNs) are on the clock of ``time``; their differences are the parts of a blackout.
+    """
+
+    time: float
+    flow_id: int
+    service_id: ServiceID
+    cause: str
+    source: Address
+    target: Address
+    happened: float
+    detected: float
+    started: float
+    rsyns: int
+
+
+@dataclass(slots=True)
+class MigrationFailed:
+    """A move was given up, or never begun, and why."""
+
+    time: float
+    flow_id: int
+    service_id: ServiceID
+    cause: str
+    reason: str
+
+
+@dataclass(slots=True)
+class PeerMoved:
+    """The other end of a flow moved, and this host sends to its new address."""
+
+    time: float
+    flow_id: int
+    service_id: ServiceID
+    source: Address
+    target: Address
+
+
+@dataclass(slots=True)
 class DelayNotify:
     """The first SYN for a service met a DELAY rule (S26): someone has to decide."""
 
@@ -190,6 +242,10 @@ Event = (
     | FlowOpened
     | FlowClosed
     | ConnectFailed
+    | FlowMigrating
+    | FlowMigrated
+    | MigrationFailed
+    | PeerMoved
     | DelayNotify
     | SynDelayed
     | Refused

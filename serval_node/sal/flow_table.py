@@ -9,12 +9,16 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from serval_node.sal.connection import ControlState
 from serval_node.sal.service_table import Target
 from serval_node.sal.states import State
 from serval_node.wire.ipv4 import Address
 from serval_node.wire.serviceid import ServiceID
+
+if TYPE_CHECKING:
+    from serval_node.sal.migration import MigrationRecord
 
 Endpoint = tuple[Address, int]
 
@@ -46,9 +50,9 @@ class Flow:
 
     __slots__ = (
         "attempts", "control", "created", "deadline", "fast", "fin_acked", "fin_end", "initial_ack", "initial_seq",
-        "kernel_local", "kernel_peer", "local_address", "local_flow", "peer_address", "peer_flow", "protocol",
-        "request_key", "reset_sent", "resetting", "server", "service_id", "sources", "state", "syn_ack", "syn_sent",
-        "syn_window", "target", "third_ack", "third_ack_due", "unconfirmed",
+        "kernel_local", "kernel_peer", "local_address", "local_flow", "marked", "migration", "peer_address",
+        "peer_flow", "protocol", "request_key", "reset_sent", "resetting", "server", "service_id", "sources", "state",
+        "syn_ack", "syn_sent", "syn_window", "target", "third_ack", "third_ack_due", "unconfirmed",
     )  # fmt: skip
 
     def __init__(
@@ -91,6 +95,9 @@ class Flow:
         self.resetting = False
         self.reset_sent = 0.0
         self.fast = False
+        # Whether the peer is a node of this project, and what is known of moves (None: never moved).
+        self.marked = False
+        self.migration: MigrationRecord | None = None
 
     @property
     def kernel_key(self) -> tuple[Endpoint, Endpoint]:

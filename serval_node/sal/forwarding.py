@@ -10,9 +10,10 @@ from serval_node.sal.context import Context
 from serval_node.sal.events import Refusal, SynForwarded
 from serval_node.sal.outputs import Send
 from serval_node.sal.resolution import Verdict
+from serval_node.sal.service_table import Target
 from serval_node.wire.ipv4 import Address, Ipv4Header
 from serval_node.wire.sal_header import MAX_SOURCES, Pad, SalPacket, Source, encode
-from serval_node.wire.serviceid import ServiceID
+from serval_node.wire.serviceid import Prefix, ServiceID
 from serval_node.wire.transport import recompute_checksum
 
 
@@ -31,8 +32,31 @@ def obstacle(sources: tuple[Address, ...], own: Address) -> Refusal | None:
 def forward(
     context: Context, header: Ipv4Header, packet: SalPacket, service_id: ServiceID, verdict: Verdict, now: float
 ) -> bool:
-    """Send a packet on to the verdict's target, or count why not. The transport checksum has been verified."""
-    target = verdict.slot.target.address
+    """Send a SYN on to the verdict's target, or count why not. The transport checksum has been verified."""
+    target = verdict.slot.target
+    if not send_on(context, header, packet, target, verdict.entry.prefix, now):
+        return False
+    entry = verdict.entry
+    assert target.address is not None
+    context.events.append(
+        SynForwarded(
+            now,
+            packet.source[0] if packet.source else header.source,
+            packet.src_flow,
+            service_id,
+            entry.prefix,
+            entry.selector,
+            len(entry.selectable),
+            header.destination,
+            target.address,
+        )
+    )
+    return True
+
+
+def send_on(context: Context, header: Ipv4Header, packet: SalPacket, to: Target, prefix: Prefix, now: float) -> bool:
+    """A packet with SERVICE to a FORWARD target of ``prefix``'s rule; False, and counted, when it may not go on."""
+    target = to.address
     assert target is not None
     client = packet.source[0] if packet.source else header.source
     own = header.destination
@@ -41,7 +65,7 @@ def forward(
     if refusal is None and header.ttl <= 1:
         refusal = Refusal.TTL_EXCEEDED
     if refusal is not None:
-        context.refuse_syn(refusal, now, service_id, client, packet.src_flow, verdict.entry.prefix)
+        context.refuse_syn(refusal, now, packet.services[0], client, packet.src_flow, prefix)
         return False
     # Without padding there is always room for SOURCE among the ten extensions that a receiver takes.
     kept = tuple(extension for extension in packet.extensions if not isinstance(extension, (Source, Pad)))
@@ -50,18 +74,4 @@ def forward(
         payload = recompute_checksum(payload, packet.protocol, header.source, target)
     rewritten = SalPacket(packet.src_flow, packet.dst_flow, packet.protocol, (*kept, Source(sources)), payload)
     context.outputs.append(Send(header.source, target, header.ttl - 1, encode(rewritten), forwarded=True))
-    entry = verdict.entry
-    context.events.append(
-        SynForwarded(
-            now,
-            client,
-            packet.src_flow,
-            service_id,
-            entry.prefix,
-            entry.selector,
-            len(entry.selectable),
-            own,
-            target,
-        )
-    )
     return True

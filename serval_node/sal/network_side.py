@@ -6,7 +6,8 @@ from serval_node.sal.context import Context
 from serval_node.sal.delay_queue import Delayed
 from serval_node.sal.events import Refusal
 from serval_node.sal.flow_table import Flow
-from serval_node.sal.forwarding import forward
+from serval_node.sal.forwarding import forward, send_on
+from serval_node.sal.migration import SEARCH_LIMIT
 from serval_node.sal.opening import Client, Server
 from serval_node.sal.resets import refuse_unknown, reset_unknown
 from serval_node.sal.resolution import StickyChoices, network_actions, resolve
@@ -20,7 +21,7 @@ from serval_node.wire.ipv4 import PROTOCOL_SERVAL, PROTOCOL_TCP, Ipv4Header
 from serval_node.wire.sal_header import Control, ControlFlag, SalPacket, decode
 from serval_node.wire.transport import ACK, FIN, RST, SYN, TcpHeader, strip_timestamps, verify
 
-_SYN, _ACK, _RST = ControlFlag.SYN, ControlFlag.ACK, ControlFlag.RST
+_SYN, _ACK, _RST, _RSYN = ControlFlag.SYN, ControlFlag.ACK, ControlFlag.RST, ControlFlag.RSYN
 
 
 class NetworkSide:
@@ -55,6 +56,8 @@ class NetworkSide:
             return
         flow = self._context.flows.get(packet.dst_flow)
         if flow is None:
+            if control is not None and packet.services and control.flags & _RSYN and self._pass_on(header, packet, now):
+                return
             self._context.refuse(Refusal.UNKNOWN_FLOW, now)
             if control is not None:
                 reset_unknown(self._context, header, packet, control)
@@ -74,6 +77,21 @@ class NetworkSide:
             self._context.refuse(Refusal.NOT_CONFIRMED, now)
         else:
             self._transfer.from_network(flow, payload, tcp, now)
+
+    def _pass_on(self, header: Ipv4Header, packet: SalPacket, now: float) -> bool:
+        """A client looks for the instance that holds its flow: to all of them, if this is a service router."""
+        context = self._context
+        if not context.config.forwarding or not context.environment.is_local(header.destination):
+            return False
+        entry = context.service_table.lookup(packet.services[0])
+        if entry is None or not entry.has(frozenset((Action.FORWARD,))):
+            return False
+        for slot in entry.selectable[:SEARCH_LIMIT]:
+            if slot.target.action is Action.FORWARD:
+                slot.counters.resolved(header.total_length)
+                send_on(context, header, packet, slot.target, entry.prefix, now)
+        entry.counters.resolved(header.total_length)
+        return True
 
     def _receive_control(
         self,
@@ -97,7 +115,8 @@ class NetworkSide:
         elif flow.state is State.CLOSED:
             self._transfer.answer_dead(flow, now)
         elif not flow.resetting:
-            self._transfer.control(flow, control, packet.payload, now)
+            source = packet.source[0] if packet.source else header.source
+            self._transfer.control(flow, source, control, packet.payload, now)
 
     def _receive_reset(self, flow: Flow, control: Control, now: float) -> None:
         refusal = flow.control.doubts_reset(control)

@@ -140,6 +140,7 @@ class Client:
             context.refuse(Refusal.WRONG_NUMBER, now)
             return
         flow.control.learn_peer(control)
+        flow.marked = control.mark == MARK and not context.config.original_rules
         flow.control.acknowledge(control.ackno)
         if flow.syn_sent is not None:
             flow.control.rtt = now - flow.syn_sent
@@ -237,6 +238,7 @@ class Server:
         flow.initial_ack = tcp.seq
         flow.syn_window = tcp.window
         flow.control.learn_peer(control)
+        flow.marked = control.mark == MARK and not context.config.original_rules
         context.events.append(
             SynReceived(
                 now,

@@ -33,7 +33,7 @@ class Deliver:
 
 @dataclass(slots=True)
 class InstallPath:
-    """From now on the data path moves this flow's packets by itself."""
+    """From now on the data path moves this flow's packets by itself; one that it has already moves to new addresses."""
 
     state: ForwardingState
 

@@ -18,6 +18,7 @@ from serval_node.sal.events import Event
 from serval_node.sal.explanation import Arrival, Outlook, explain
 from serval_node.sal.flow_table import Endpoint, Flow, FlowTable
 from serval_node.sal.kernel_side import KernelSide
+from serval_node.sal.migration import Cause, Migration, MigrationRefused
 from serval_node.sal.network_side import NetworkSide
 from serval_node.sal.opening import Client, Server
 from serval_node.sal.outputs import Output
@@ -38,7 +39,8 @@ class Stack:
         self._context = context = Context(config, environment, rng)
         self._config = config
         self._client = Client(context)
-        server, transfer = Server(context), Transfer(context)
+        server = Server(context)
+        self._transfer = transfer = Transfer(context, Migration(context))
         self._waiting = Waiting(context, self._take_up)
         self._kernel = KernelSide(context, self._client, server, transfer, self._waiting)
         self._network = NetworkSide(context, self._client, server, transfer, self._waiting)
@@ -146,6 +148,13 @@ class Stack:
     def delay_verdict(self, prefix: Prefix, *, release: bool, now: float) -> int:
         """Resolve again (release) or discard everything that waits for a service of ``prefix``; how many that were."""
         return self._waiting.verdict(prefix, release=release, now=now)
+
+    def migrate(self, local_flow: int, address: Address, now: float, cause: Cause) -> None:
+        """Move a flow to another of this host's addresses (slide 40). Raises MigrationRefused with the reason."""
+        flow = self.flows.get(local_flow)
+        if flow is None:
+            raise MigrationRefused(f"this host has no flow {local_flow:#010x}")
+        self._transfer.move(flow, address, now, cause)
 
     def kernel_socket_gone(self, local: Endpoint, peer: Endpoint, now: float) -> None:
         """The kernel has no socket for a flow's ends any more, whatever it said before. Unknown ends are ignored."""

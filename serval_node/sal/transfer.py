@@ -6,12 +6,14 @@ from serval_node.sal.connection import ControlState
 from serval_node.sal.context import Context
 from serval_node.sal.events import Refusal
 from serval_node.sal.flow_table import Flow
+from serval_node.sal.migration import Cause, Migration
 from serval_node.sal.states import ESTABLISHED, Happening, State, advance
+from serval_node.wire.ipv4 import Address
 from serval_node.wire.sal_header import Control, ControlFlag
 from serval_node.wire.serial import serial_add, serial_leq
 from serval_node.wire.transport import ACK, FIN, RST, TcpHeader, build_tcp, split
 
-_ACK, _RST, _FIN = ControlFlag.ACK, ControlFlag.RST, ControlFlag.FIN
+_ACK, _RST, _FIN, _RSYN = ControlFlag.ACK, ControlFlag.RST, ControlFlag.FIN, ControlFlag.RSYN
 
 # Linux answers segments outside of its window at most every 0.5 s.
 _PROBE_SECONDS = 0.6
@@ -25,8 +27,9 @@ _LAST_PACKETS = 1.0
 class Transfer:
     """Packets of flows that both ends know."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, migration: Migration) -> None:
         self._context = context
+        self._migration = migration
 
     # -- from the kernel
 
@@ -92,30 +95,64 @@ class Transfer:
 
     # -- control
 
-    def control(self, flow: Flow, control: Control, segment: bytes, now: float) -> None:
-        """CONTROL of an established flow, its nonce checked; RST is not among it."""
-        context = self._context
+    def control(self, flow: Flow, source: Address, control: Control, segment: bytes, now: float) -> None:
+        """CONTROL of an established flow from ``source``, its nonce checked; RST is not among it."""
         state = flow.control
-        if control.flags & _ACK or control.flags & _FIN:
-            acknowledged = state.acknowledge(control.ackno)
-            if acknowledged is not None and acknowledged & _FIN:
-                self._move(flow, Happening.FIN_ACKED, now)
-        if flow.state is State.CLOSED:
-            return
+        if control.flags & _RSYN:
+            self._moving(flow, source, control, now)
+        else:
+            if control.flags & _ACK or control.flags & _FIN:
+                self._acknowledged(flow, state.acknowledge(control.ackno), now)
+            if flow.state is State.CLOSED:
+                return
+            if not state.is_stale(control):
+                self._migration.receive_later(flow, control, now)
+            self._plain_control(flow, control, segment, now)
+        self.heard_control(flow)
+
+    def _acknowledged(self, flow: Flow, flags: int | None, now: float) -> None:
+        if flags is not None and flags & _FIN:
+            self._move(flow, Happening.FIN_ACKED, now)
+
+    def _moving(self, flow: Flow, source: Address, control: Control, now: float) -> None:
+        """RSYN or RSYN-ACK; a FIN in flight rides along with either."""
+        state, migration = flow.control, self._migration
+        if control.flags & _ACK:
+            self._acknowledged(flow, migration.receive_rsyn_ack(flow, source, control, now), now)
+            fresh = not state.is_stale(control)
+        elif migration.is_repeated(flow, control):
+            migration.answer_again(flow, source)
+            fresh = False
+        elif state.is_stale(control):
+            # An older RSYN that was overtaken: the peer has moved on (S46).
+            self._context.refuse(Refusal.STALE_CONTROL, now)
+            fresh = False
+        else:
+            state.rcv_nxt = serial_add(control.verno, 1)
+            if control.flags & _FIN:
+                self._acknowledged(flow, state.acknowledge(control.ackno), now)
+            migration.receive_rsyn(flow, source, control, now)
+            fresh = True
+        if control.flags & _FIN and fresh and flow.state is not State.CLOSED:
+            state.rcv_nxt = serial_add(control.verno, 1)
+            if control.flags & _ACK:
+                self._context.send(flow, (state.make(_ACK),), b"")
+            self._fin_received(flow, now)
+
+    def _plain_control(self, flow: Flow, control: Control, segment: bytes, now: float) -> None:
+        context, state = self._context, flow.control
         if control.flags & _FIN:
             self._receive_fin(flow, state, control, now)
         elif state.is_stale(control):
             context.refuse(Refusal.STALE_CONTROL, now)
             context.send(flow, (state.make(_ACK),), b"")
         elif not control.flags & _ACK:
-            # RSYN: this node does not follow a moving peer.
             context.refuse(Refusal.UNEXPECTED_CONTROL, now)
         elif segment:
             # A repeated third ACK. TCP may have missed it (a full accept queue) and does not answer it when it has
             # not: without our answer an idle client would go on repeating.
             context.deliver(flow, segment)
             context.send(flow, (state.make(_ACK),), b"")
-        self.heard_control(flow)
 
     def heard_control(self, flow: Flow) -> None:
         if flow.state is not State.CLOSED:
@@ -127,12 +164,27 @@ class Transfer:
             return
         state.rcv_nxt = serial_add(control.verno, 1)
         self._context.send(flow, (state.make(_ACK),), b"")
-        self._move(flow, Happening.FIN_RECEIVED, now)
+        self._fin_received(flow, now)
+
+    def _fin_received(self, flow: Flow, now: float) -> None:
+        # A FIN that came alone may come again with an RSYN.
+        if advance(flow.state, Happening.FIN_RECEIVED) is not None:
+            self._move(flow, Happening.FIN_RECEIVED, now)
 
     def _send_fin(self, flow: Flow, now: float) -> None:
-        self._context.send(flow, (flow.control.begin(_FIN, now),), b"")
+        self._send_reliably(flow, flow.control.begin(_FIN, now), now)
         self._move(flow, Happening.FIN_SENT, now)
+
+    def _send_reliably(self, flow: Flow, control: Control, now: float) -> None:
+        if control.flags & _RSYN:
+            self._migration.send_rsyn(flow, control)
+        else:
+            self._context.send(flow, (control,), b"")
         self._arm(flow)
+
+    def move(self, flow: Flow, address: Address, now: float, why: Cause) -> None:
+        """Move a flow to another local address. Raises MigrationRefused."""
+        self._send_reliably(flow, self._migration.begin(flow, address, now, why), now)
 
     def _arm(self, flow: Flow) -> None:
         if flow.control.pending is not None:
@@ -142,12 +194,16 @@ class Transfer:
         pending = flow.control.pending
         if pending is None or pending.due > now:
             return
-        control = flow.control.again(now)
+        moving = bool(pending.flags & _RSYN)
+        if moving and self._migration.is_over(flow, now):
+            self._context.forget(flow, "peer is gone", now)
+            return
+        # A host may be without any network for a while: what ends a move is time and not tries.
+        control = flow.control.again(now, pending.tries + 1) if moving else flow.control.again(now)
         if control is None:
             self._context.forget(flow, "peer is gone", now)
             return
-        self._context.send(flow, (control,), b"")
-        self._arm(flow)
+        self._send_reliably(flow, control, now)
 
     def _move(self, flow: Flow, happening: Happening, now: float) -> None:
         following = advance(flow.state, happening)

@@ -29,6 +29,7 @@ ELSEWHERE = (
         "tests/emulation/test_own_apps.py",
     ),
     Elsewhere(r"make bench", "takes eleven minutes", "tests/emulation/test_benchmarks.py"),
+    Elsewhere(r"make model-check", "takes minutes", "tests/unit/sal/test_model_check.py"),
     Elsewhere(r"(sudo|apt-get) .*", "changes the machine", None),
     Elsewhere(
         r"make test-wireshark|(wireshark|tshark) .*", "setup does not install it", "tests/wireshark/test_tshark.py"

@@ -151,6 +151,7 @@ def _is_program(command: str) -> bool:
     first = next(words, "")
     return (
         first in ("cd", "sudo", "wireshark", "tshark")
+        or first.startswith((".venv/bin/", ".venv-ryu/bin/"))  # made when they are needed
         or shutil.which(ROOT / first if "/" in first else first) is not None
     )
 

@@ -50,10 +50,13 @@ def test_the_flow_table() -> None:
         "peer_flow": 99,
         "bytes_out": 100,
         "bytes_in": 2_000_000,
+        "moving_to": "",
     }
     header, row = flows_text([flow]).splitlines()
     assert header.split()[:2] == ["FLOWID", "SOCKET"]
     assert " ".join(row.split()) == "4711 198.18.0.1:40000 CONNECTED -> web.example 10.0.0.1 10.0.0.4 99 100 2.0M"
+    moving = flows_text([{**flow, "moving_to": "10.1.0.1"}])
+    assert "10.0.0.1 -> 10.1.0.1" in moving
 
 
 def test_an_empty_table_still_has_its_header() -> None:

@@ -111,22 +111,6 @@ def test_router_forwards_a_syn_full_of_padding(figure: Figure) -> None:
     assert len(figure.e.stack.flows) == 1 and not listener.queue
 
 
-def test_rsyn_is_counted_and_not_followed(pair: Pair) -> None:
-    client, server = pair.connect()
-    pair.a.send(client, b"x")
-    pair.world.run(1)
-    flow = next(iter(pair.a.stack.flows))
-    control = flow.control.make(_RSYN)
-    moved = SalPacket(flow.local_flow, flow.peer_flow, 6, (control,), b"")
-    pair.world.inject(Send(STRANGER, address(E), 64, encode(moved)))
-    pair.world.run(0.01)
-    assert pair.e.count(Refusal.UNEXPECTED_CONTROL) == 1
-    assert next(iter(pair.e.stack.flows)).peer_address == address(A)
-    pair.a.send(client, b"y")
-    pair.world.run(1)
-    assert bytes(server.received) == b"xy"
-
-
 def test_reset_is_not_fooled_by_a_segment_that_left_earlier(pair: Pair) -> None:
     """What the kernel sent before the last data came in names an old number: a RST with it would not be believed."""
     client, server = pair.connect()

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from serval_node.sal.events import Event
 from serval_node.sal.flow_table import ForwardingState
+from serval_node.sal.migration import Cause
 from serval_node.sal.outputs import Deliver, InstallPath, Output, RemovePath, Send
 from serval_node.sal.service_table import Action, Target
 from serval_node.sal.stack import Stack, StackConfig
@@ -47,6 +48,7 @@ class Names:
     own: bytes
     routes: Callable[[bytes], bool]
     exact: dict[bytes, ServiceID] = field(default_factory=dict)
+    others: set[bytes] = field(default_factory=set)
 
     def source_address(self, destination: bytes) -> bytes | None:
         if destination == LOOPBACK:
@@ -54,7 +56,7 @@ class Names:
         return self.own if self.routes(destination) else None
 
     def is_local(self, address: bytes) -> bool:
-        return address in (self.own, LOOPBACK)
+        return address in (self.own, LOOPBACK) or address in self.others
 
     def service_for(self, address: bytes, port: int) -> ServiceID | None:
         if address in self.exact:
@@ -143,6 +145,17 @@ class Host:
                     self.stack.kernel_packet(memoryview(packet), gso, self.now)
             self._pump()
 
+    def add_address(self, text: str) -> bytes:
+        """Another address of this host, reachable from everywhere until the world cuts it off."""
+        added = address(text)
+        self.environment.others.add(added)
+        self.world.hosts[added] = self
+        return added
+
+    def migrate(self, flow_id: int, to: bytes, *, lost: bool = False, cause: str = "by hand") -> None:
+        self.stack.migrate(flow_id, to, self.now, Cause(cause, lost, self.now, self.now))
+        self.settle()
+
     def _pump(self) -> bool:
         outputs = self.stack.take_outputs()
         for output in outputs:
@@ -158,7 +171,8 @@ class Host:
             if not self.world.loses_delivery(self):
                 self.kernel.input(output.packet, self.now)
         elif isinstance(output, InstallPath):
-            assert output.state.local_flow not in self.paths, "installed twice"
+            before = self.paths.get(output.state.local_flow)
+            assert before != output.state, "installed twice"
             self.paths[output.state.local_flow] = output.state
         elif isinstance(output, RemovePath):
             del self.paths[output.local_flow]
@@ -240,6 +254,7 @@ class World:
         self.delivered = 0
         self.lose: Loss | None = None
         self.unreachable: set[bytes] = set()
+        self.cut: set[bytes] = set()
         self.hosts: dict[bytes, Host] = {}
         self.seen: list[Seen] = []
         self.keep_seen = True
@@ -267,6 +282,8 @@ class World:
             self.seen.append(Seen(self.now, host.name, send.source, send.destination, send.ttl, packet, send.data))
         if self.lose is not None and self.lose(host, send, packet):
             return
+        if self.cut & {send.source, send.destination}:
+            return
         copies = 2 if self.rng.random() < self.duplication else 1
         for _ in range(copies):
             if self.rng.random() < self.loss:
@@ -280,9 +297,12 @@ class World:
             raw = build_ipv4(send.source, send.destination, PROTOCOL_SERVAL, send.data, ttl=send.ttl)
             heapq.heappush(self._events, (self.now + delay, next(self._order), receiver, raw))
 
+    def _each_host(self) -> list[Host]:
+        return list(dict.fromkeys(self.hosts.values()))
+
     def _next(self) -> float | None:
         times = [queue[0][0] for queue in (self._events, self._calls) if queue]
-        for host in self.hosts.values():
+        for host in self._each_host():
             times += [t for t in (host.stack.next_timer(), host.kernel.next_timer()) if t is not None]
         return min(times, default=None)
 
@@ -298,10 +318,11 @@ class World:
             self.now = max(self.now, when)
             while self._events and self._events[0][0] <= self.now:
                 _, _, host, raw = heapq.heappop(self._events)
-                host.from_network(raw)
+                if not self.cut & {raw[12:16], raw[16:20]}:
+                    host.from_network(raw)
             while self._calls and self._calls[0][0] <= self.now:
                 heapq.heappop(self._calls)[2]()
-            for host in self.hosts.values():
+            for host in self._each_host():
                 timer = host.stack.next_timer()
                 if timer is not None and timer <= self.now:
                     host.stack.handle_timer(self.now)

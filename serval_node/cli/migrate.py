@@ -1,0 +1,119 @@
+"""`serval migrate`: move flows to another interface or address of this host while their programs go on (slide 40)."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import Any
+
+from serval_node.cli.errors import CommandError
+from serval_node.cli.output import columns, print_json
+from serval_node.control.local import Client
+
+_PAUSE = 0.005
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser], as_json: argparse.ArgumentParser) -> None:
+    parser = commands.add_parser(
+        "migrate",
+        help="move flows to another interface or address of this host; their programs notice nothing",
+        description="Move flows while their programs go on: RSYN to the peer, RSYN-ACK back, ACK. "
+        "FLOWID is the number in `serval flows`; TO is an interface (eth1) or an address of this host.",
+    )
+    kinds = parser.add_subparsers(dest="kind", required=True, metavar="WHAT")
+    for kind, which, text, whose in (
+        ("flow", "FLOWID", "one flow, by its flowID", "the number in `serval flows`"),
+        (
+            "interface",
+            "FROM",
+            "every flow at an interface, or at an address",
+            "an interface, or an address of this host",
+        ),
+        ("service", "SERVICE", "every flow to or from a service", "the service's name"),
+    ):
+        moved = kinds.add_parser(kind, parents=[as_json], help=text, description=f"Move {text}.")
+        moved.add_argument("which", metavar=which, type=_flow_id if kind == "flow" else str, help=whose)
+        moved.add_argument("to", metavar="TO", help="the interface or address to move to")
+        moved.add_argument(
+            "--timeout",
+            type=float,
+            default=10.0,
+            metavar="S",
+            help="how long to wait for the peers' answers (default 10)",
+        )
+    auto = kinds.add_parser(
+        "auto",
+        parents=[as_json],
+        help="whether flows move by themselves when their link or address goes",
+        description="Say, or set, whether flows move by themselves when their link goes down or their address is "
+        "removed.",
+    )
+    auto.add_argument("state", nargs="?", choices=("on", "off"), help="set it; without: say how it is")
+
+
+def _flow_id(text: str) -> int:
+    try:
+        number = int(text, 0)
+    except ValueError:
+        number = 0
+    if not 0 < number <= 0xFFFFFFFF:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a flowID; `serval flows` lists them")
+    return number
+
+
+def migrate(client: Client, options: argparse.Namespace) -> int:
+    """0 when all chosen flows have moved, 1 when one was refused or nobody answered in time."""
+    if options.kind == "auto":
+        return _auto(client, options)
+    key = {"flow": "flow_id", "interface": "from", "service": "service"}[options.kind]
+    since = client.request("events", since=time.monotonic())["now"]
+    rows = client.request("migrate", **{key: options.which, "to": options.to})["flows"]
+    _wait(client, rows, since, options.timeout)
+    if options.json:
+        print_json(rows)
+    else:
+        print(columns(["FLOWID", "FROM", "TO", "RESULT"], [_row(row) for row in rows]))
+    failed = [row for row in rows if row["refusal"]]
+    if failed:
+        raise CommandError(f"{len(failed)} of {len(rows)} flows did not move")
+    return 0
+
+
+def _wait(client: Client, rows: list[dict[str, Any]], since: float, timeout: float) -> None:
+    """Add how each move ended; one that has not ended in time goes on, which its row says."""
+    waiting = {row["flow_id"]: row for row in rows if not row["refusal"]}
+    deadline = time.monotonic() + timeout
+    while waiting:
+        for event in client.request("events", since=since)["events"]:
+            row = waiting.get(event.get("flow_id", 0))
+            if row is None or event["event"] not in ("FlowMigrated", "MigrationFailed", "FlowClosed"):
+                continue
+            del waiting[event["flow_id"]]
+            if event["event"] == "FlowMigrated":
+                row["milliseconds"] = round(1000 * (event["time"] - event["started"]), 3)
+                row["rsyns"] = event["rsyns"]
+            else:
+                row["refusal"] = event["reason"]
+        if waiting and time.monotonic() >= deadline:
+            for row in waiting.values():
+                row["refusal"] = f"no answer from the peer after {timeout:g} s; the node goes on asking"
+            return
+        if waiting:
+            time.sleep(_PAUSE)
+
+
+def _row(row: dict[str, Any]) -> list[object]:
+    if row["refusal"]:
+        return [row["flow_id"], row["source"], row["target"], row["refusal"]]
+    times = "" if row["rsyns"] == 1 else f", {row['rsyns']} RSYNs"
+    return [row["flow_id"], row["source"], row["target"], f"moved, answered after {row['milliseconds']:g} ms{times}"]
+
+
+def _auto(client: Client, options: argparse.Namespace) -> int:
+    fields = {} if options.state is None else {"on": options.state == "on"}
+    answer = client.request("auto_migrate", **fields)
+    if options.json:
+        print_json(answer)
+    else:
+        print("flows move by themselves when their link or address goes" if answer["on"] else "flows move by hand only")
+    return 0

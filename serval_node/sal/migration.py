@@ -1,0 +1,328 @@
+"""Flows that move: RSYN, RSYN-ACK, ACK (slide 40, S45 to S48; protocol notes 3 and 11).
+
+    mover                                peer
+    INITIAL --MOVE--> RSYN_SENT
+             RSYN -------------------->  INITIAL --RSYN--> RSYN_RECV
+    INITIAL <--RSYN_ACK-- <-- RSYN-ACK
+             ACK --------------------->  RSYN_RECV --ACK--> INITIAL
+
+Either end may move, also both at once: then each passes RSYN_SENT_RECV, which is RSYN_SENT and RSYN_RECV side by side.
+Sockets, flowIDs, numbers and nonces stay; only the addresses of the outer IP header change.
+
+The mover repeats its RSYN and the peer its RSYN-ACK; a copy of an answered RSYN is answered again, to where it came
+from. A bare ACK completes nothing, and a mover whose peer moves as well goes on asking at the peer's new place. These
+three differ from the original, which gets stuck there (protocol notes 3.4 and 11).
+
+A peer of this project sends to the mover's new place as soon as it has the RSYN, whose nonce proves who sent it: that
+is what makes a handover cost one round trip. Towards others it waits for the ACK, as the original does.
+
+When an end has asked in vain for a while, the other may have moved too and missed it. A client then asks all
+instances of its service (SERVICE beside CONTROL in the RSYN, through service routers as well): the one that knows the
+flowID and the nonce answers, the others are silent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, IntEnum
+
+from serval_node.sal.context import LOOPBACK, Context
+from serval_node.sal.events import FlowMigrated, FlowMigrating, MigrationFailed, PeerMoved, Refusal
+from serval_node.sal.flow_table import Flow
+from serval_node.sal.service_table import Action
+from serval_node.sal.states import ESTABLISHED, State
+from serval_node.wire.ipv4 import Address, address_text
+from serval_node.wire.sal_header import Control, ControlFlag, Service
+from serval_node.wire.serial import serial_lt
+
+_RSYN, _ACK = ControlFlag.RSYN, ControlFlag.ACK
+
+# How often an RSYN-ACK is sent without an ACK for it. The mover's own repetition makes more of them pointless.
+ANSWERS = 8
+# After this many RSYNs without an answer a client asks the other instances' routers too.
+SEARCH_AFTER = 3
+# And a service router sends such an RSYN on to no more than these: one packet shall not become any number.
+SEARCH_LIMIT = 64
+
+
+class MigrationState(IntEnum):
+    """Names of the original (protocol notes 2.1)."""
+
+    INITIAL = 0
+    RSYN_SENT = 1
+    RSYN_RECV = 2
+    RSYN_SENT_RECV = 3
+
+
+class Step(Enum):
+    """What moves a flow from one of these states to the next."""
+
+    MOVE = "move"
+    RSYN = "rsyn"
+    RSYN_ACK = "rsyn-ack"
+    ACK = "ack"
+
+
+_S = MigrationState
+
+STEPS: dict[tuple[MigrationState, Step], MigrationState] = {
+    (_S.INITIAL, Step.MOVE): _S.RSYN_SENT,
+    (_S.RSYN_SENT, Step.MOVE): _S.RSYN_SENT,
+    (_S.RSYN_RECV, Step.MOVE): _S.RSYN_SENT_RECV,
+    (_S.RSYN_SENT_RECV, Step.MOVE): _S.RSYN_SENT_RECV,
+    (_S.INITIAL, Step.RSYN): _S.RSYN_RECV,
+    (_S.RSYN_SENT, Step.RSYN): _S.RSYN_SENT_RECV,
+    (_S.RSYN_RECV, Step.RSYN): _S.RSYN_RECV,
+    (_S.RSYN_SENT_RECV, Step.RSYN): _S.RSYN_SENT_RECV,
+    (_S.RSYN_SENT, Step.RSYN_ACK): _S.INITIAL,
+    (_S.RSYN_SENT_RECV, Step.RSYN_ACK): _S.RSYN_RECV,
+    (_S.RSYN_RECV, Step.ACK): _S.INITIAL,
+    (_S.RSYN_SENT_RECV, Step.ACK): _S.RSYN_SENT,
+}
+
+
+class MigrationRefused(ValueError):
+    """A flow cannot move; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Why a flow moves. ``text`` is for people ("by hand", "link down"). ``lost``: the old path is gone, so that
+    nothing is gained by sending there until the peer has answered. ``happened`` and ``detected``: when it came about
+    and when this host knew, on the clock that is passed in with packets.
+    """
+
+    text: str
+    lost: bool
+    happened: float
+    detected: float
+
+
+@dataclass(slots=True)
+class Move:
+    """Our own move under way: the old and the new local address, why, when its first RSYN was sent, and how many there
+    were.
+    """
+
+    left: Address
+    address: Address
+    cause: Cause
+    started: float
+    rsyns: int = 0
+
+
+@dataclass(slots=True)
+class PeerMove:
+    """The peer's latest move. ``address`` is the RSYN's source; ``answers`` counts RSYN-ACKs for the current one."""
+
+    address: Address
+    verno: int
+    due: float = 0.0
+    answers: int = 0
+
+
+class MigrationRecord:
+    """What a flow keeps about moves. None on a flow that never moved."""
+
+    __slots__ = ("move", "peer_move", "state")
+
+    def __init__(self) -> None:
+        self.state = MigrationState.INITIAL
+        self.move: Move | None = None
+        self.peer_move: PeerMove | None = None
+
+    def step(self, step: Step) -> bool:
+        following = STEPS.get((self.state, step))
+        if following is None:
+            return False
+        self.state = following
+        return True
+
+
+class Migration:
+    """Moves flows of one stack, and follows those that their peers move."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    # -- our own move
+
+    def begin(self, flow: Flow, address: Address, now: float, cause: Cause) -> Control:
+        """Start to move a flow to another local address, or to another than before; the RSYN to be sent reliably, with
+        the flags of a FIN in flight. Raises MigrationRefused.
+        """
+        self._check(flow, address, cause.lost)
+        context = self._context
+        record = flow.migration = flow.migration or MigrationRecord()
+        record.step(Step.MOVE)
+        left = record.move.left if record.move is not None else flow.local_address
+        record.move = Move(left, address, cause, now)
+        context.events.append(
+            FlowMigrating(now, flow.local_flow, flow.service_id, cause.text, flow.local_address, address)
+        )
+        if cause.lost and flow.marked:
+            # A peer of ours takes data by the flowID alone (S10); nothing more is lost on the dead path.
+            self._relocate(flow, address, flow.peer_address)
+        return flow.control.begin(_RSYN, now)
+
+    def _check(self, flow: Flow, address: Address, lost: bool) -> None:
+        record = flow.migration
+        moving_to = record.move.address if record is not None and record.move is not None else None
+        if flow.state not in ESTABLISHED or flow.state is State.TIMEWAIT:
+            raise MigrationRefused(f"flow {flow.local_flow:#010x} is {flow.state.name}: only an open flow can move")
+        if flow.resetting:
+            raise MigrationRefused(f"flow {flow.local_flow:#010x} was reset by its peer")
+        if flow.peer_address == LOOPBACK:
+            raise MigrationRefused(f"flow {flow.local_flow:#010x} stays within this host")
+        if not self._context.environment.is_local(address) or address == LOOPBACK:
+            raise MigrationRefused(f"{address_text(address)} is no address of this host's links")
+        if address == flow.local_address and moving_to is None and not lost:
+            raise MigrationRefused(f"flow {flow.local_flow:#010x} is at {address_text(address)} already")
+
+    def send_rsyn(self, flow: Flow, control: Control) -> None:
+        """The pending RSYN, first or again, from the new place to where the peer is believed to be."""
+        record = flow.migration
+        assert record is not None
+        assert record.move is not None
+        record.move.rsyns += 1
+        destination = self._asked(flow)
+        self._context.send(flow, (control,), b"", destination, source=record.move.address)
+        if record.move.rsyns > SEARCH_AFTER and not flow.server:
+            self._search(flow, record.move.address, control)
+
+    def _asked(self, flow: Flow) -> Address | None:
+        # A peer that is moving as well is asked at its new place, where its nonce-checked RSYN came from.
+        record = flow.migration
+        if record is not None and record.peer_move is not None and record.state is not MigrationState.RSYN_SENT:
+            return record.peer_move.address
+        return flow.peer_address
+
+    def _search(self, flow: Flow, source: Address, control: Control) -> None:
+        """Ask every instance of the service: the peer may have moved without our knowing."""
+        entry = self._context.service_table.lookup(flow.service_id)
+        for slot in entry.selectable if entry is not None else ():
+            target = slot.target
+            if target.action is Action.FORWARD and target.address not in (None, flow.peer_address):
+                extensions = (control, Service(flow.service_id))
+                self._context.send(flow, extensions, b"", target.address, source=source)
+
+    def receive_rsyn_ack(self, flow: Flow, source: Address, control: Control, now: float) -> int | None:
+        """The peer has heard of our move; the flags that it acknowledges. Its nonce has been checked."""
+        context = self._context
+        record = flow.migration
+        move = None if record is None else record.move
+        acknowledged = None if move is None else flow.control.acknowledge_rsyn(control.ackno)
+        if record is None or move is None or acknowledged is None:
+            if flow.control.is_acknowledged(control.ackno):
+                # A late copy: the peer may still wait for the ACK.
+                self._send_ack(flow, source)
+            else:
+                context.refuse(Refusal.WRONG_NUMBER, now)
+            return None
+        record.step(Step.RSYN_ACK)
+        record.move = None
+        if move.rsyns == 1:
+            flow.control.rtt = now - move.started
+        # A peer that was found by its name elsewhere answers from where it is now.
+        self._relocate(flow, move.address, source if record.peer_move is None else flow.peer_address)
+        self._send_ack(flow, source)
+        context.events.append(
+            FlowMigrated(
+                now,
+                flow.local_flow,
+                flow.service_id,
+                move.cause.text,
+                move.left,
+                move.address,
+                move.cause.happened,
+                move.cause.detected,
+                move.started,
+                move.rsyns,
+            )
+        )
+        return acknowledged
+
+    def _send_ack(self, flow: Flow, destination: Address) -> None:
+        self._context.send(flow, (flow.control.make(_ACK),), b"", destination)
+
+    def is_over(self, flow: Flow, now: float) -> bool:
+        """Whether nobody has answered our RSYNs for too long."""
+        record = flow.migration
+        if record is None or record.move is None or now < record.move.started + self._context.config.migration_timeout:
+            return False
+        reason = "no answer from the peer"
+        event = MigrationFailed(now, flow.local_flow, flow.service_id, record.move.cause.text, reason)
+        self._context.events.append(event)
+        return True
+
+    # -- the peer's move
+
+    def is_repeated(self, flow: Flow, control: Control) -> bool:
+        """Whether an RSYN is a copy of the last one that was taken."""
+        record = flow.migration
+        return record is not None and record.peer_move is not None and record.peer_move.verno == control.verno
+
+    def receive_rsyn(self, flow: Flow, source: Address, control: Control, now: float) -> None:
+        """A new RSYN, its nonce and number checked; ``source`` is where it came from."""
+        context = self._context
+        record = flow.migration = flow.migration or MigrationRecord()
+        record.step(Step.RSYN)
+        record.peer_move = PeerMove(source, control.verno)
+        if flow.marked:
+            self._follow(flow, record.peer_move, now)
+        self._answer(flow, now)
+        context.at(record.peer_move.due, self._repeat_answer, flow)
+
+    def answer_again(self, flow: Flow, source: Address) -> None:
+        """A copy of an RSYN that was answered: the RSYN-ACK was lost, or is on its way."""
+        self._send_answer(flow, source)
+
+    def _answer(self, flow: Flow, now: float) -> None:
+        record = flow.migration
+        assert record is not None
+        peer_move = record.peer_move
+        assert peer_move is not None
+        peer_move.due = now + flow.control.timeout(peer_move.answers)
+        peer_move.answers += 1
+        self._send_answer(flow, peer_move.address)
+
+    def _send_answer(self, flow: Flow, destination: Address) -> None:
+        # From our own new place when we are moving too: the old one may be gone.
+        record = flow.migration
+        source = record.move.address if record is not None and record.move is not None else None
+        self._context.send(flow, (flow.control.make(_RSYN | _ACK),), b"", destination, source=source)
+
+    def _repeat_answer(self, flow: Flow, now: float) -> None:
+        record = flow.migration
+        if record is None or record.peer_move is None or flow.state not in ESTABLISHED:
+            return
+        peer_move = record.peer_move
+        waiting = record.state in (MigrationState.RSYN_RECV, MigrationState.RSYN_SENT_RECV)
+        if not waiting or peer_move.due > now or peer_move.answers >= ANSWERS:
+            return
+        self._answer(flow, now)
+        self._context.at(peer_move.due, self._repeat_answer, flow)
+
+    def receive_later(self, flow: Flow, control: Control, now: float) -> None:
+        """CONTROL without RSYN and with a right nonce: one that the mover numbered after its RSYN says that it has our
+        answer.
+        """
+        record = flow.migration
+        if record is None or record.peer_move is None or not serial_lt(record.peer_move.verno, control.verno):
+            return
+        if record.step(Step.ACK) and not flow.marked:
+            self._follow(flow, record.peer_move, now)
+
+    def _follow(self, flow: Flow, peer_move: PeerMove, now: float) -> None:
+        old = flow.peer_address
+        assert old is not None
+        if self._relocate(flow, flow.local_address, peer_move.address):
+            self._context.events.append(PeerMoved(now, flow.local_flow, flow.service_id, old, peer_move.address))
+
+    def _relocate(self, flow: Flow, local: Address, peer: Address | None) -> bool:
+        """The flow's addresses from now on; whether that changes anything."""
+        if (local, peer) == (flow.local_address, flow.peer_address):
+            return False
+        flow.local_address, flow.peer_address = local, peer
+        self._context.reinstall(flow)
+        return True

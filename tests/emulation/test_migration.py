@@ -1,0 +1,331 @@
+"""Flows of real programs move between addresses and interfaces of their host (slides 40 and 45; S12, S45, S49)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.emulation.node_hosts import BRIDGE, Host, HostNet, command, host_net, refusal, wait_for
+
+ETH1 = "10.9.1.1"
+OTHER = "10.9.0.101"
+SIZE = 25_000_000
+
+# Sends SIZE bytes each way at once and prints the SHA-256 of what it got.
+PEER = """
+import hashlib, sys, threading, time, serval_node.socket as serval
+kind, service, size = sys.argv[1], sys.argv[2], int(sys.argv[3])
+block = bytes(range(256)) * 256
+def send(sock):
+    left = size
+    while left:
+        left -= sock.send(block[:left] if left < len(block) else block)
+        time.sleep(0.005)  # long enough for a move in the middle
+    sock.shutdown(1)
+if kind == "serve":
+    listener = serval.create_server(service)
+    print("ready", flush=True)
+    sock, _ = listener.accept()
+else:
+    sock = serval.create_connection(service)
+sender = threading.Thread(target=send, args=(sock,))
+sender.start()
+digest, got = hashlib.sha256(), 0
+while data := sock.recv(1 << 16):
+    digest.update(data)
+    got += len(data)
+    if kind == "connect":
+        print("got", got, flush=True)
+sender.join()
+print("sum", digest.hexdigest(), got, flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def net() -> Iterator[HostNet]:
+    with host_net() as net:
+        yield net
+
+
+@pytest.fixture(scope="module")
+def ann(net: HostNet) -> Host:
+    """A host with two interfaces."""
+    host = net.add_plain("ann")
+    command("ip", "link", "add", "p-ann1", "type", "veth", "peer", "name", "eth1", "netns", str(host.shell.pid))
+    command("ip", "link", "set", "p-ann1", "master", BRIDGE, "up")
+    host.run("ip", "address", "add", f"{ETH1}/24", "dev", "eth1")
+    host.run("ip", "link", "set", "eth1", "up")
+    net.start_node(host)
+    return host
+
+
+@pytest.fixture(scope="module")
+def dan(net: HostNet, ann: Host) -> Host:
+    host = net.add("dan")
+    host.run("ip", "route", "add", "10.9.1.0/24", "dev", "eth0")
+    ann.forward("web.example", host.address)
+    return host
+
+
+def expected(size: int) -> str:
+    block = bytes(range(256)) * 256
+    return hashlib.sha256((block * (size // len(block) + 1))[:size]).hexdigest()
+
+
+class Transfer:
+    """Both programs, each sending and receiving."""
+
+    def __init__(self, client: Host, server: Host, size: int = SIZE) -> None:
+        self.size = size
+        self.server = server.popen(sys.executable, "-c", PEER, "serve", "web.example", str(size), stdout=-1, text=True)
+        assert self.server.stdout is not None and self.server.stdout.readline() == "ready\n"
+        wait_for("the rule", lambda: server.rules("web.example"))
+        self.client = client.popen(
+            sys.executable, "-c", PEER, "connect", "web.example", str(size), stdout=-1, text=True
+        )
+        assert self.client.stdout is not None
+
+    def until(self, share: float) -> None:
+        """Wait until the client has this share of its bytes."""
+        for line in self.client.stdout:
+            if line.startswith("got") and int(line.split()[1]) >= share * self.size:
+                return
+        raise AssertionError(f"the client ended with {self.client.wait(5)}")
+
+    def end(self) -> None:
+        for process in (self.client, self.server):
+            last = process.stdout.read().split("sum ")[-1].split()
+            assert process.wait(60) == 0
+            assert last == [expected(self.size), str(self.size)]
+
+
+def flow(host: Host) -> dict[str, Any]:
+    (found,) = [row for row in host.ask("flows")["flows"] if row["state"] == "CONNECTED"]
+    return found
+
+
+def migrated(host: Host, since: float) -> list[dict[str, Any]]:
+    return [event for event in host.ask("events", since=since)["events"] if event["event"] == "FlowMigrated"]
+
+
+def now(host: Host) -> float:
+    return host.ask("events", since=1e18)["now"]
+
+
+@pytest.mark.statement("S45", "S49")
+def test_a_flow_is_moved_by_hand_and_back(ann: Host, dan: Host) -> None:
+    transfer = Transfer(ann, dan)
+    transfer.until(0.1)
+    before = flow(ann)
+    assert before["local"] == ann.address
+    shown = ann.serval("migrate", "flow", str(before["flow_id"]), "eth1").stdout
+    assert "moved, answered after" in shown and ETH1 in shown
+    after = flow(ann)
+    assert (after["flow_id"], after["socket"], after["local"]) == (before["flow_id"], before["socket"], ETH1)
+    assert flow(dan)["peer"] == ETH1
+    transfer.until(0.5)
+    rows = json.loads(ann.serval("migrate", "interface", "eth1", "eth0", "--json").stdout)
+    assert [(row["source"], row["target"], row["rsyns"]) for row in rows] == [(ETH1, ann.address, 1)]
+    transfer.end()
+
+
+@pytest.mark.statement("S45")
+def test_the_packets_leave_by_the_new_interface(ann: Host, dan: Host) -> None:
+    transfer = Transfer(ann, dan)
+    transfer.until(0.1)
+    ann.serval("migrate", "service", "web.example", "eth1")
+    carried = _sent(ann, "eth1")
+    transfer.until(0.9)
+    assert _sent(ann, "eth1") - carried > 0.3 * SIZE
+    transfer.end()
+
+
+def _sent(host: Host, interface: str) -> int:
+    (shown,) = json.loads(host.run("ip", "-json", "-statistics", "link", "show", "dev", interface).stdout)
+    return shown["stats64"]["tx"]["bytes"]
+
+
+@pytest.mark.statement("S49")
+def test_link_down_moves_the_flow(ann: Host, dan: Host) -> None:
+    transfer = Transfer(ann, dan)
+    transfer.until(0.1)
+    start = now(ann)
+    ann.run("ip", "link", "set", "eth0", "down")
+    try:
+        (moved,) = wait_for("the move", lambda: migrated(ann, start))
+        assert (moved["cause"], moved["source"], moved["target"]) == ("link down", ann.address, ETH1)
+        assert moved["happened"] <= moved["detected"] <= moved["started"] <= moved["time"]
+        transfer.end()
+    finally:
+        _restore(ann)
+
+
+def _restore(host: Host) -> None:
+    host.run("ip", "link", "set", "eth0", "up")
+    host.run("ip", "route", "replace", "default", "via", "10.9.0.254")
+
+
+@pytest.mark.statement("S49")
+def test_carrier_loss_moves_the_flow(ann: Host, dan: Host) -> None:
+    transfer = Transfer(ann, dan)
+    transfer.until(0.1)
+    start = now(ann)
+    command("ip", "link", "set", "p-ann", "down")
+    try:
+        wait_for("the move", lambda: migrated(ann, start))
+        transfer.end()
+    finally:
+        command("ip", "link", "set", "p-ann", "up")
+
+
+@pytest.mark.statement("S12", "S49")
+def test_a_new_address_and_the_old_one_removed(ann: Host, dan: Host) -> None:
+    """The server's end moves; its socket, flowIDs and service stay (S12)."""
+    transfer = Transfer(ann, dan)
+    transfer.until(0.1)
+    before, start = flow(dan), now(dan)
+    dan.run("ip", "address", "add", f"{OTHER}/25", "dev", "eth0")
+    assert not migrated(dan, start)
+    dan.run("ip", "address", "delete", f"{dan.address}/24", "dev", "eth0")
+    try:
+        (moved,) = wait_for("the move", lambda: migrated(dan, start))
+        assert (moved["cause"], moved["target"]) == ("address removed", OTHER)
+        after = flow(dan)
+        assert {key for key in before if before[key] != after[key]} <= {
+            "local", "bytes_in", "bytes_out", "packets_in", "packets_out",
+        }  # fmt: skip
+        transfer.end()
+    finally:
+        dan.run("ip", "address", "add", f"{dan.address}/24", "dev", "eth0")
+        dan.run("ip", "address", "delete", f"{OTHER}/25", "dev", "eth0")
+        dan.run("ip", "route", "replace", "10.9.1.0/24", "dev", "eth0")
+        dan.run("ip", "route", "replace", "default", "via", "10.9.0.254")
+
+
+def test_without_any_network_for_a_while(ann: Host, dan: Host) -> None:
+    transfer = Transfer(ann, dan)
+    transfer.until(0.1)
+    start = now(ann)
+    ann.run("ip", "link", "set", "eth1", "down")
+    ann.run("ip", "link", "set", "eth0", "down")
+    wait_for("the remark", lambda: "it waits for one" in ann.log())
+    assert not migrated(ann, start)
+    ann.run("ip", "link", "set", "eth1", "up")
+    try:
+        wait_for("the move", lambda: migrated(ann, start))
+        transfer.end()
+    finally:
+        _restore(ann)
+
+
+@pytest.mark.statement("S49")
+def test_automatic_moves_can_be_switched_off(ann: Host, dan: Host) -> None:
+    assert "by hand only" in ann.serval("migrate", "auto", "off").stdout
+    try:
+        transfer = Transfer(ann, dan)
+        transfer.until(0.1)
+        start = now(ann)
+        ann.run("ip", "link", "set", "eth0", "down")
+        wait_for("the notice", lambda: ann.address not in _up(ann))
+        assert not migrated(ann, start)
+        assert "answered" in ann.serval("migrate", "flow", str(flow(ann)["flow_id"]), "eth1").stdout
+        transfer.end()
+    finally:
+        ann.serval("migrate", "auto", "on")
+        _restore(ann)
+
+
+def _up(host: Host) -> str:
+    return host.run("ip", "-brief", "address", "show", "up").stdout
+
+
+def test_refusals(ann: Host, dan: Host) -> None:
+    here = "here are eth0 10.9.0.1, eth1 10.9.1.1"
+    assert f"10.9.9.9 is neither an interface nor an address of this host: {here}" in refusal(
+        ann, "migrate", service="web.example", to="10.9.9.9"
+    )
+    assert "'wlan7' is neither an interface nor an IPv4 address" in refusal(
+        ann, "migrate", service="web.example", to="wlan7"
+    )
+    assert "has no flow 1" in refusal(ann, "migrate", flow_id=1, to="eth1")
+    assert "no flow to move" in refusal(ann, "migrate", service="web.example", to="eth1")
+    assert "one of 'flow_id', 'from' and 'service'" in refusal(ann, "migrate", to="eth1")
+    failed = ann.serval("migrate", "flow", "0", "eth1", check=False)
+    assert failed.returncode == 2 and "not a flowID" in failed.stderr
+
+
+@pytest.mark.statement("S46")
+def test_a_lost_rsyn_is_repeated(ann: Host, dan: Host) -> None:
+    transfer = Transfer(ann, dan)
+    transfer.until(0.1)
+    start = now(ann)
+    command("ip", "link", "set", "p-ann1", "nomaster")  # the link is up and leads nowhere
+    ann.ask("migrate", flow_id=flow(ann)["flow_id"], to="eth1")
+    wait_for("a second RSYN", lambda: _lost_rsyns(ann) >= 2)
+    command("ip", "link", "set", "p-ann1", "master", BRIDGE)
+    (moved,) = wait_for("the move", lambda: migrated(ann, start))
+    assert moved["rsyns"] >= 3
+    transfer.end()
+
+
+def _lost_rsyns(host: Host) -> int:
+    """RSYNs of the move that is under way."""
+    return max((row["rsyns"] for row in host.ask("flows")["flows"]), default=0)
+
+
+@pytest.mark.statement("S47")
+def test_both_ends_lose_each_other_and_meet_by_the_name(ann: Host, dan: Host) -> None:
+    """Both addresses go at the same moment; the client's rule for the service says where the server is now."""
+    transfer = Transfer(ann, dan)
+    transfer.until(0.1)
+    starts = now(ann), now(dan)
+    dan.run("ip", "address", "add", f"{OTHER}/25", "dev", "eth0")
+    try:
+        command("ip", "link", "set", "p-dan", "down")
+        ann.run("ip", "address", "delete", f"{ann.address}/24", "dev", "eth0")
+        dan.run("ip", "address", "delete", f"{dan.address}/24", "dev", "eth0")
+        ann.forward("web.example", OTHER)
+        command("ip", "link", "set", "p-dan", "up")
+        for host, start in zip((ann, dan), starts, strict=True):
+            wait_for(f"{host.name}'s move", lambda host=host, start=start: migrated(host, start), 30)
+        assert (flow(ann)["local"], flow(ann)["peer"]) == (ETH1, OTHER)
+        assert (flow(dan)["local"], flow(dan)["peer"]) == (OTHER, ETH1)
+        transfer.end()
+    finally:
+        ann.run("ip", "address", "add", f"{ann.address}/24", "dev", "eth0")
+        _restore(ann)
+        dan.run("ip", "address", "add", f"{dan.address}/24", "dev", "eth0")
+        dan.run("ip", "address", "delete", f"{OTHER}/25", "dev", "eth0")
+        dan.run("ip", "route", "replace", "10.9.1.0/24", "dev", "eth0")
+        dan.run("ip", "route", "replace", "default", "via", "10.9.0.254")
+        ann.forward("web.example", dan.address)
+
+
+FORGER = """
+import socket, sys
+from serval_node.wire.ipv4 import address, build_ipv4
+from serval_node.wire.sal_header import Control, ControlFlag, SalPacket, encode
+own, peer, source, target = sys.argv[1:5]
+sock = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+for nonce in range(20):
+    control = Control(ControlFlag.RSYN, 1 << 31, 0, nonce.to_bytes(8, "big"))
+    data = encode(SalPacket(int(own), int(peer), 6, (control,), b""))
+    sock.sendto(build_ipv4(address(source), address(target), 144, data), (target, 0))
+"""
+
+
+@pytest.mark.statement("S48")
+def test_forged_rsyns_are_dropped_and_counted(net: HostNet, ann: Host, dan: Host) -> None:
+    transfer = Transfer(ann, dan)
+    transfer.until(0.1)
+    attacker = net.hosts.get("eve") or net.add_plain("eve")
+    ours, before = flow(ann), dan.counters().get("wrong_nonce", 0)
+    attacker.python(FORGER, str(ours["flow_id"]), str(ours["peer_flow"]), attacker.address, dan.address)
+    wait_for("the refusals", lambda: dan.counters().get("wrong_nonce", 0) == before + 20)
+    assert flow(dan)["peer"] == ann.address
+    transfer.end()

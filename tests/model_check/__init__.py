@@ -1,0 +1,1 @@
+"""A bounded exhaustive check of the migration exchange on the real state machines: `make model-check`."""
