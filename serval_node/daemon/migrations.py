@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from serval_node.daemon.log import log
 from serval_node.io.netlink import HostNetwork, NetworkChange
 from serval_node.sal.flow_table import Flow
-from serval_node.sal.migration import Cause, MigrationRefused
+from serval_node.sal.moves import Cause, MigrationRefused
 from serval_node.sal.stack import Stack
 from serval_node.sal.states import ESTABLISHED, State
 from serval_node.wire.ipv4 import Address, address, address_text

@@ -9,16 +9,13 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from serval_node.sal.connection import ControlState
+from serval_node.sal.moves import MigrationRecord
 from serval_node.sal.service_table import Target
 from serval_node.sal.states import State
 from serval_node.wire.ipv4 import Address
 from serval_node.wire.serviceid import ServiceID
-
-if TYPE_CHECKING:
-    from serval_node.sal.migration import MigrationRecord
 
 Endpoint = tuple[Address, int]
 

@@ -1,13 +1,4 @@
-"""Flows that move: RSYN, RSYN-ACK, ACK (slide 40, S45 to S48; protocol notes 3 and 11).
-
-    mover                                peer
-    INITIAL --MOVE--> RSYN_SENT
-             RSYN -------------------->  INITIAL --RSYN--> RSYN_RECV
-    INITIAL <--RSYN_ACK-- <-- RSYN-ACK
-             ACK --------------------->  RSYN_RECV --ACK--> INITIAL
-
-Either end may move, also both at once: then each passes RSYN_SENT_RECV, which is RSYN_SENT and RSYN_RECV side by side.
-Sockets, flowIDs, numbers and nonces stay; only the addresses of the outer IP header change.
+"""The exchange by which flows move: RSYN, RSYN-ACK, ACK (slide 40, S45 to S48; `moves` has the states).
 
 The mover repeats its RSYN and the peer its RSYN-ACK; a copy of an answered RSYN is answered again, to where it came
 from. A bare ACK completes nothing, and a mover whose peer moves as well goes on asking at the peer's new place. These
@@ -23,12 +14,10 @@ flowID and the nonce answers, the others are silent.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import Enum, IntEnum
-
 from serval_node.sal.context import LOOPBACK, Context
 from serval_node.sal.events import FlowMigrated, FlowMigrating, MigrationFailed, PeerMoved, Refusal
 from serval_node.sal.flow_table import Flow
+from serval_node.sal.moves import Cause, MigrationRecord, MigrationRefused, MigrationState, Move, PeerMove, Step
 from serval_node.sal.service_table import Action
 from serval_node.sal.states import ESTABLISHED, State
 from serval_node.wire.ipv4 import Address, address_text
@@ -43,100 +32,6 @@ ANSWERS = 8
 SEARCH_AFTER = 3
 # And a service router sends such an RSYN on to no more than these: one packet shall not become any number.
 SEARCH_LIMIT = 64
-
-
-class MigrationState(IntEnum):
-    """Names of the original (protocol notes 2.1)."""
-
-    INITIAL = 0
-    RSYN_SENT = 1
-    RSYN_RECV = 2
-    RSYN_SENT_RECV = 3
-
-
-class Step(Enum):
-    """What moves a flow from one of these states to the next."""
-
-    MOVE = "move"
-    RSYN = "rsyn"
-    RSYN_ACK = "rsyn-ack"
-    ACK = "ack"
-
-
-_S = MigrationState
-
-STEPS: dict[tuple[MigrationState, Step], MigrationState] = {
-    (_S.INITIAL, Step.MOVE): _S.RSYN_SENT,
-    (_S.RSYN_SENT, Step.MOVE): _S.RSYN_SENT,
-    (_S.RSYN_RECV, Step.MOVE): _S.RSYN_SENT_RECV,
-    (_S.RSYN_SENT_RECV, Step.MOVE): _S.RSYN_SENT_RECV,
-    (_S.INITIAL, Step.RSYN): _S.RSYN_RECV,
-    (_S.RSYN_SENT, Step.RSYN): _S.RSYN_SENT_RECV,
-    (_S.RSYN_RECV, Step.RSYN): _S.RSYN_RECV,
-    (_S.RSYN_SENT_RECV, Step.RSYN): _S.RSYN_SENT_RECV,
-    (_S.RSYN_SENT, Step.RSYN_ACK): _S.INITIAL,
-    (_S.RSYN_SENT_RECV, Step.RSYN_ACK): _S.RSYN_RECV,
-    (_S.RSYN_RECV, Step.ACK): _S.INITIAL,
-    (_S.RSYN_SENT_RECV, Step.ACK): _S.RSYN_SENT,
-}
-
-
-class MigrationRefused(ValueError):
-    """A flow cannot move; the text says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cause:
-    """Why a flow moves. ``text`` is for people ("by hand", "link down"). ``lost``: the old path is gone, so that
-    nothing is gained by sending there until the peer has answered. ``happened`` and ``detected``: when it came about
-    and when this host knew, on the clock that is passed in with packets.
-    """
-
-    text: str
-    lost: bool
-    happened: float
-    detected: float
-
-
-@dataclass(slots=True)
-class Move:
-    """Our own move under way: the old and the new local address, why, when its first RSYN was sent, and how many there
-    were.
-    """
-
-    left: Address
-    address: Address
-    cause: Cause
-    started: float
-    rsyns: int = 0
-
-
-@dataclass(slots=True)
-class PeerMove:
-    """The peer's latest move. ``address`` is the RSYN's source; ``answers`` counts RSYN-ACKs for the current one."""
-
-    address: Address
-    verno: int
-    due: float = 0.0
-    answers: int = 0
-
-
-class MigrationRecord:
-    """What a flow keeps about moves. None on a flow that never moved."""
-
-    __slots__ = ("move", "peer_move", "state")
-
-    def __init__(self) -> None:
-        self.state = MigrationState.INITIAL
-        self.move: Move | None = None
-        self.peer_move: PeerMove | None = None
-
-    def step(self, step: Step) -> bool:
-        following = STEPS.get((self.state, step))
-        if following is None:
-            return False
-        self.state = following
-        return True
 
 
 class Migration:

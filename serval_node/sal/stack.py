@@ -18,7 +18,8 @@ from serval_node.sal.events import Event
 from serval_node.sal.explanation import Arrival, Outlook, explain
 from serval_node.sal.flow_table import Endpoint, Flow, FlowTable
 from serval_node.sal.kernel_side import KernelSide
-from serval_node.sal.migration import Cause, Migration, MigrationRefused
+from serval_node.sal.migration import Migration
+from serval_node.sal.moves import Cause, MigrationRefused
 from serval_node.sal.network_side import NetworkSide
 from serval_node.sal.opening import Client, Server
 from serval_node.sal.outputs import Output

@@ -6,7 +6,8 @@ from serval_node.sal.connection import ControlState
 from serval_node.sal.context import Context
 from serval_node.sal.events import Refusal
 from serval_node.sal.flow_table import Flow
-from serval_node.sal.migration import Cause, Migration
+from serval_node.sal.migration import Migration
+from serval_node.sal.moves import Cause
 from serval_node.sal.states import ESTABLISHED, Happening, State, advance
 from serval_node.wire.ipv4 import Address
 from serval_node.wire.sal_header import Control, ControlFlag

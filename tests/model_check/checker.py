@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from serval_node.sal.context import StackConfig
-from serval_node.sal.migration import MigrationState
+from serval_node.sal.moves import MigrationState
 from serval_node.wire.ipv4 import address_text
 from serval_node.wire.sal_header import Control, decode
 from tests.model_check.ends import End, Packet, established

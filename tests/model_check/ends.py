@@ -9,7 +9,7 @@ from typing import Any
 
 from serval_node.sal.context import StackConfig
 from serval_node.sal.flow_table import Flow
-from serval_node.sal.migration import Cause, MigrationRefused
+from serval_node.sal.moves import Cause, MigrationRefused
 from serval_node.sal.outputs import Deliver, Send
 from serval_node.sal.service_table import Action, Target
 from serval_node.sal.stack import Stack

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import MethodType
 from typing import Any
 
-from serval_node.sal.migration import MigrationState
+from serval_node.sal.moves import MigrationState
 from serval_node.wire.sal_header import ControlFlag
 from serval_node.wire.serial import serial_add, serial_leq
 from tests.model_check.ends import End

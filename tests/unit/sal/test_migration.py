@@ -10,7 +10,8 @@ import pytest
 
 from serval_node.sal.events import FlowMigrated, FlowMigrating, MigrationFailed, PeerMoved, Refusal
 from serval_node.sal.flow_table import Flow
-from serval_node.sal.migration import ANSWERS, Cause, MigrationRefused, MigrationState
+from serval_node.sal.migration import ANSWERS
+from serval_node.sal.moves import Cause, MigrationRefused, MigrationState
 from serval_node.sal.outputs import Send
 from serval_node.sal.states import State
 from serval_node.wire.ipv4 import address

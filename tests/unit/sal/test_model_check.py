@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from serval_node.sal.migration import MigrationState
+from serval_node.sal.moves import MigrationState
 from tests.model_check.checker import Bounds, Checker
 from tests.model_check.old_rule import bare_ack_for_a_repeated_rsyn, no_switch_when_crossing
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from serval_node.sal.events import Event
 from serval_node.sal.flow_table import ForwardingState
-from serval_node.sal.migration import Cause
+from serval_node.sal.moves import Cause
 from serval_node.sal.outputs import Deliver, InstallPath, Output, RemovePath, Send
 from serval_node.sal.service_table import Action, Target
 from serval_node.sal.stack import Stack, StackConfig
