@@ -56,6 +56,7 @@ def test_prompt_from_beginning_to_end(terminal: Callable[..., Terminal], tmp_pat
     session.expect(PROMPT)
     session.type("\x03")
     session.expect("Interrupt")
+    session.expect(PROMPT)
     assert "web.example" in _ask(session, "services")
     node = _ask(session, "sh cat /run/testbed/hosts/dan/servald.log").partition("(process ")[2].partition(")")[0]
     said = _ask(session, f"sh kill -9 {node}")
