@@ -151,8 +151,8 @@ class LinkRelay:
         self._daemon = daemon = processes.start(f"relay of {name}", argv, log=log, cwd=sandbox.ROOT)
         try:
             daemon.wait_ready(lambda: daemon.printed().endswith("ready\n"))
-        except BaseException:  # Ctrl-C too: what failed to start is not left running
-            daemon.stop()
+        except BaseException:  # Ctrl-C too: what failed to start is not left running, nor its socket in the way
+            self.stop()
             raise
 
     def request(self, op: str, **fields: Any) -> dict[str, Any]:

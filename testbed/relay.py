@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import errno
 import gc
 import json
 import os
@@ -232,7 +233,14 @@ def open_interface(name: str) -> socket.socket:
 def _listen(path: str) -> socket.socket:
     control = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-    control.bind(path)
+    try:
+        control.bind(path)
+    except OSError as error:
+        # A network of this sandbox that was killed leaves its relays' sockets behind; one that runs answers.
+        if error.errno != errno.EADDRINUSE or control.connect_ex(path) != errno.ECONNREFUSED:
+            raise
+        os.unlink(path)
+        control.bind(path)
     control.listen()
     return control
 

@@ -6,10 +6,11 @@ import json
 import socket
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from testbed.relay import MAX_QUEUED, Direction, Relay
+from testbed.relay import MAX_QUEUED, Direction, Relay, _listen
 
 
 class Wire:
@@ -130,3 +131,12 @@ def test_a_request_is_answered_with_the_new_state(wire: Wire) -> None:
     answer = wire.relay._handle(json.dumps({"op": "set", "delay": 0.02, "loss": 2, "hole": True}).encode())
     assert (answer["ok"], answer["delay"], answer["hole"]) == (True, 0.02, True)
     assert answer["loss"] == pytest.approx(2)
+
+
+def test_a_killed_relays_socket_is_replaced_and_a_running_ones_is_not(tmp_path: Path) -> None:
+    path = str(tmp_path / "1.sock")
+    _listen(path).close()  # its file stays, as after kill -9
+    with _listen(path) as running:
+        with pytest.raises(OSError, match="in use"):
+            _listen(path)
+        running.getsockname()
