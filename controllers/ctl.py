@@ -9,6 +9,7 @@
     servicectl policy SERVICE [POLICY] [NODE=WEIGHT...]
     servicectl release NODE SERVICE
     servicectl drop NODE SERVICE
+    servicectl migrate NODE flow|interface|service WHICH TO
 
 Exit status: 0 done (for changes: acknowledged by the node), 1 refused or no controller (one line on standard error says
 why), 2 wrong usage. A policy for a service that nobody serves yet is kept, and standard error says so.
@@ -24,6 +25,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from serval_node.control.local import Client, ControlError
+from serval_node.control.messages import MIGRATE_KINDS
 from serval_node.control.rules import PROTOCOLS, SELECTORS
 
 SOCKET = "/run/testbed/controller.sock"
@@ -62,6 +64,11 @@ def parser() -> argparse.ArgumentParser:
         "drop": "throw away the first packets that wait for a service",
     }.items():
         _node_and_service(commands.add_parser(name, help=text, parents=[common]))
+    migrate = commands.add_parser("migrate", help="move flows of a node to another of its addresses", parents=[common])
+    migrate.add_argument("node", metavar="NODE", help="name or address of the node")
+    migrate.add_argument("kind", choices=MIGRATE_KINDS, help="what WHICH names")
+    migrate.add_argument("which", metavar="WHICH", help="a flowID of the node, an interface or address, or a service")
+    migrate.add_argument("to", metavar="TO", help="an interface or address of the node")
     policy = commands.add_parser("policy", help="show or set how SYNs are spread", parents=[common])
     policy.add_argument("service", metavar="SERVICE", help="a service, or a whole block such as '*.example'")
     policy.add_argument(

@@ -14,6 +14,8 @@ form; names stand for the prefix that bind(name) binds.
     delayed                                       services with queued packets
     release  node, service                        resolve the queued packets anew
     drop     node, service                        free them
+    migrate  node, kind, which, to                move flows of the node: a "flow" (flowID), those at an "interface", or
+                                                  those of a "service", to an interface or address of the node
 
 Fields of add and change: action "forward" with targets ["10.2.1.1", "dan*3", "10.2.1.2*1@2"] (address or node, weight,
 priority) and selector; "demux" with port and protocol; "delay"; "drop".
@@ -68,6 +70,7 @@ class HandRequests:
             "delayed": self._delayed,
             "release": self._verdict,
             "drop": self._verdict,
+            "migrate": self._migrate,
         }
 
     @property
@@ -199,6 +202,10 @@ class HandRequests:
     def _verdict(self, request: Mapping[str, Any], ticket: object, now: float) -> list[Output]:
         verdict = messages.DelayVerdict(self._prefix(request), str(request["op"]))
         return [self._control.send(self._node(request).datapath_id, verdict, now, ticket)]
+
+    def _migrate(self, request: Mapping[str, Any], ticket: object, now: float) -> list[Output]:
+        order = messages.Migrate.from_json(request)
+        return [self._control.send(self._node(request).datapath_id, order, now, ticket)]
 
     def _describe(self, prefix: Prefix) -> str:
         return self._control.naming.describe(prefix)

@@ -46,6 +46,11 @@ class MessageType(IntEnum):
     LOADS = 20
     DELAY_VERDICT = 21
     STATS_GET = 22
+    MIGRATE = 23
+
+
+MIGRATE_KINDS = ("flow", "interface", "service")
+"""What an order to move names: one flow, all flows at an interface or address, all flows of a service."""
 
 
 def _with_name(body: dict[str, Any], name: str) -> dict[str, Any]:
@@ -411,5 +416,30 @@ class StatsGet:
 
 
 NodeMessage = NodeState | Register | Unregister | DelayNotify | FlowEvent | Stats | Result | Rules
-ControllerMessage = StateGet | RuleSet | RuleRemove | RulesGet | Loads | DelayVerdict | StatsGet
+
+
+@dataclass(frozen=True, slots=True)
+class Migrate:
+    """Move flows to ``to``, an interface or address of the node (slide 40). ``kind``: "flow" (``which`` is its local
+    flowID in decimal), "interface" (all at an interface or address) or "service". Answered by RESULT when the RSYNs are
+    on their way; FLOW_EVENT tells of each flow that has moved.
+    """
+
+    TYPE: ClassVar[MessageType] = MessageType.MIGRATE
+    kind: str
+    which: str
+    to: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kind": self.kind, "which": self.which, "to": self.to}
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> Migrate:
+        kind = get_text(body, "kind")
+        if kind not in MIGRATE_KINDS:
+            raise MessageError(f"'kind' must be one of {', '.join(MIGRATE_KINDS)}, not {kind!r}")
+        return cls(kind, get_text(body, "which"), get_text(body, "to"))
+
+
+ControllerMessage = StateGet | RuleSet | RuleRemove | RulesGet | Loads | DelayVerdict | StatsGet | Migrate
 Message = NodeMessage | ControllerMessage

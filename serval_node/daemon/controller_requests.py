@@ -8,6 +8,7 @@ from serval_node.control.channel import Request
 from serval_node.control.messages import (
     DelayVerdict,
     Loads,
+    Migrate,
     RuleRemove,
     Rules,
     RuleSet,
@@ -59,10 +60,27 @@ class ControllerRequests:
             self._learn_name(message.name)
             node.delay_verdict(message.service, release=message.verdict == "release")
             self.link.result(request.xid)
+        elif isinstance(message, Migrate):
+            self._migrate(message)
+            self.link.result(request.xid)
         elif isinstance(message, StatsGet):
             self.link.answer(request.xid, self._stats())
         else:
             raise ValueError(f"{type(message).__name__} is not a request that a node serves")
+
+    def _migrate(self, message: Migrate) -> None:
+        """Raises ValueError with the first refusal, also when other flows did start to move."""
+        migrations = self._node.migrations
+        if message.kind == "flow":
+            flows = migrations.of_flow(int(message.which) if message.which.isdecimal() else 0)
+        elif message.kind == "interface":
+            flows = migrations.of_place(message.which)
+        else:
+            flows = migrations.of_service(self._node.names.naming.parse(message.which))
+        outcomes = migrations.move(flows, message.to, cause="by the controller")
+        refused = [item.refusal for item in outcomes if item.refusal]
+        if refused:
+            raise ValueError(f"{len(refused)} of {len(outcomes)} flows do not move: {refused[0]}")
 
     def _learn_name(self, name: str) -> None:
         """Let lists and refusals speak by name; a name that means something else here is left out."""

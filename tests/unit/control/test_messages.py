@@ -74,6 +74,7 @@ all_messages = st.one_of(
     st.builds(messages.Loads, prefixes, st.dictionaries(addresses, st.floats(0, 1e6), **some)),
     st.builds(messages.DelayVerdict, prefixes, st.sampled_from(("release", "drop")), st.text()),
     st.builds(messages.StatsGet),
+    st.builds(messages.Migrate, st.sampled_from(messages.MIGRATE_KINDS), st.text(), st.text()),
 )
 
 

@@ -675,6 +675,15 @@ def test_queued_packets_are_released_and_dropped_by_hand() -> None:
         assert world.ask("delayed")["delayed"] == []
 
 
+def test_flows_are_moved_by_hand() -> None:
+    world = datacenter()
+    assert world.ask("migrate", node="ann", kind="service", which="web.example", to="eth1")["ok"]
+    assert world.nodes["ann"].log[-1] == messages.Migrate("service", "web.example", "eth1")
+    refused = world.ask("migrate", node="ann", kind="host", which="dan", to="eth1")
+    assert not refused["ok"] and "must be one of flow, interface, service" in refused["error"]
+    assert not world.ask("migrate", node="nobody", kind="flow", which="7", to="eth1")["ok"]
+
+
 def test_a_change_by_hand_releases_but_another_delay_or_a_shorter_rule_does_not() -> None:
     world = datacenter()
     world.ask("add", node="ann", service="web.example", action="delay")
