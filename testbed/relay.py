@@ -231,17 +231,18 @@ def open_interface(name: str) -> socket.socket:
 
 
 def _listen(path: str) -> socket.socket:
-    control = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    # A network of this sandbox that was killed leaves its relays' sockets behind; a relay that runs answers.
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
+        if probe.connect_ex(path) == errno.ECONNREFUSED:
+            os.unlink(path)
+    control = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
         control.bind(path)
-    except OSError as error:
-        # A network of this sandbox that was killed leaves its relays' sockets behind; one that runs answers.
-        if error.errno != errno.EADDRINUSE or control.connect_ex(path) != errno.ECONNREFUSED:
-            raise
-        os.unlink(path)
-        control.bind(path)
-    control.listen()
+        control.listen()
+    except OSError:
+        control.close()
+        raise
     return control
 
 
