@@ -95,6 +95,12 @@ class EventWords:
     def unmoved(self, event: Event) -> str:
         return f"flow {event['flow_id']} of {event['service_id']} did not move ({event['cause']}): {event['reason']}"
 
+    def path_lost(self, event: Event) -> str:
+        return f"flow {event['flow_id']} of {event['service_id']} waits at {event['address']}: {event['cause']}"
+
+    def path_back(self, event: Event) -> str:
+        return f"flow {event['flow_id']} of {event['service_id']} has {event['address']} back"
+
     def peer_moved(self, event: Event) -> str:
         return f"RSYN: the peer of flow {event['flow_id']} left {event['source']} for {event['target']}"
 
@@ -118,6 +124,8 @@ _WORDS = {
     "FlowMigrating": EventWords.moving,
     "FlowMigrated": EventWords.moved,
     "MigrationFailed": EventWords.unmoved,
+    "PathLost": EventWords.path_lost,
+    "PathBack": EventWords.path_back,
     "PeerMoved": EventWords.peer_moved,
     "SynDelayed": EventWords.delayed,
     "DelayNotify": EventWords.noticed,

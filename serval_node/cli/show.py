@@ -49,7 +49,7 @@ def flows_text(flows: list[dict[str, Any]]) -> str:
             flow["socket"],
             flow["state"],
             ("<- " if flow["incoming"] else "-> ") + flow["service"] if flow["service"] else "",
-            flow["local"] + (f" -> {flow['moving_to']}" if flow["moving_to"] else ""),
+            _place(flow),
             flow["peer"],
             flow["peer_flow"] or None,
             size(flow["bytes_out"]),
@@ -58,6 +58,15 @@ def flows_text(flows: list[dict[str, Any]]) -> str:
         for flow in flows
     ]
     return columns(["FLOWID", "SOCKET", "STATE", "SERVICE", "LOCAL", "PEER", "PEER FLOW", "OUT", "IN"], rows)
+
+
+def _place(flow: dict[str, Any]) -> str:
+    """The flow's own address, and where it stands with a move: which nobody has answered yet, or which cannot be."""
+    text = flow["local"]
+    if flow["moving_to"]:
+        text += f" -> {flow['moving_to']}" if flow["moving_to"] != flow["local"] else ""
+        return f"{text} (RSYN {flow['rsyns']})"
+    return f"{text} ({flow['lost']})" if flow["lost"] else text
 
 
 def stat_text(answer: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from serval_node.daemon.log import log
 from serval_node.io.netlink import HostNetwork, NetworkChange
+from serval_node.sal.events import PathBack, PathLost
 from serval_node.sal.flow_table import Flow
 from serval_node.sal.moves import Cause, MigrationRefused
 from serval_node.sal.stack import Stack
@@ -35,12 +36,22 @@ class Outcome:
 class Migrations:
     """Moves flows of one node. ``automatic`` switches what follows from the network alone."""
 
-    def __init__(self, stack: Stack, network: HostNetwork, done: Callable[[], None], *, automatic: bool) -> None:
-        """``done`` carries out what the stack wants done."""
+    def __init__(
+        self,
+        stack: Stack,
+        network: HostNetwork,
+        done: Callable[[], None],
+        tell: Callable[[PathLost | PathBack], None],
+        *,
+        automatic: bool,
+    ) -> None:
+        """``done`` carries out what the stack wants done; ``tell`` hears of flows that wait."""
         self.automatic = automatic
         self._stack = stack
         self._network = network
         self._done = done
+        self._tell = tell
+        self._waiting: dict[int, str] = {}
 
     # -- by hand, or by the controller
 
@@ -85,6 +96,8 @@ class Migrations:
         """The address that an interface has, or ``place`` itself if it is one of ours. Raises ValueError."""
         link = self._network.link_named(place)
         if link is None:
+            if place == "sal0":
+                raise ValueError(f"sal0 is Serval's own and leads nowhere: {self._places()}")
             wanted = _address(place)
             if not self._network.is_local(wanted):
                 raise ValueError(f"{place} is neither an interface nor an address of this host: {self._places()}")
@@ -113,6 +126,7 @@ class Migrations:
             self._stack.migrate(flow.local_flow, target, time.monotonic(), why)
         except MigrationRefused as error:
             return Outcome(flow.local_flow, source, target, str(error))
+        self._waiting.pop(flow.local_flow, None)
         self._done()
         return Outcome(flow.local_flow, source, target)
 
@@ -120,21 +134,35 @@ class Migrations:
 
     def network_changed(self, change: NetworkChange, happened: float) -> None:
         """Links or addresses came, went or changed state; ``happened`` is when the kernel's notice was there."""
-        if not self.automatic or change == NetworkChange():
+        if change == NetworkChange():
             return
-        for flow in self._open():
-            why = self._lost(flow, change)
-            if why is None:
-                continue
-            target = self._way_out(flow)
-            if target is None:
-                log(f"flow {flow.local_flow}: {why}, and no other way to its peer; it waits for one")
-                continue
-            outcome = self._start(flow, target, Cause(why, True, happened, time.monotonic()))
-            if outcome.refusal:
-                log(f"flow {flow.local_flow} does not move: {outcome.refusal}")
+        flows = self._open()
+        for flow in flows:
+            self._consider(flow, happened)
+        still_open = {flow.local_flow for flow in flows}
+        self._waiting = {flow_id: why for flow_id, why in self._waiting.items() if flow_id in still_open}
 
-    def _lost(self, flow: Flow, change: NetworkChange) -> str | None:
+    def lost(self, flow_id: int) -> str:
+        """What a flow has lost that waits where it is; empty for any other."""
+        return self._waiting.get(flow_id, "")
+
+    def _consider(self, flow: Flow, happened: float) -> None:
+        why, now = self._loss(flow), time.monotonic()
+        if why is None:
+            if self._waiting.pop(flow.local_flow, None) is not None:
+                self._tell(PathBack(now, flow.local_flow, flow.service_id, flow.local_address))
+            return
+        target = self._way_out(flow) if self.automatic else None
+        if target is not None:
+            outcome = self._start(flow, target, Cause(why, True, happened, now))
+            if not outcome.refusal:
+                return
+            log(f"flow {flow.local_flow} does not move: {outcome.refusal}")
+        if self._waiting.get(flow.local_flow) != why:
+            self._waiting[flow.local_flow] = why
+            self._tell(PathLost(now, flow.local_flow, flow.service_id, why, flow.local_address))
+
+    def _loss(self, flow: Flow) -> str | None:
         """Why the flow cannot stay where it is, or on the way to where it is going; None: it can."""
         here = flow.local_address
         if flow.migration is not None and flow.migration.move is not None:

@@ -117,7 +117,9 @@ class Node:
             environment=HostEnvironment(self.network, self.names),
             rng=random.SystemRandom(),
         )
-        self.migrations = Migrations(self.stack, self.network, self._take_outputs, automatic=config.auto_migrate)
+        self.migrations = Migrations(
+            self.stack, self.network, self._take_outputs, self.events.add, automatic=config.auto_migrate
+        )
         self.data_path = DataPath(
             self.tun,
             self._raw,

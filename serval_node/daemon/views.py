@@ -138,6 +138,7 @@ _EMPTY_FLOW: dict[str, Any] = {
     "packets_out": 0,
     "packets_in": 0,
     "moving_to": "",
+    "lost": "",
     "rsyns": 0,
 }
 
@@ -158,6 +159,7 @@ def _flow(flow: Flow, node: Node) -> dict[str, Any]:
     if flow.migration is not None and flow.migration.move is not None:
         row["moving_to"] = address_text(flow.migration.move.address)
         row["rsyns"] = flow.migration.move.rsyns
+    row["lost"] = node.migrations.lost(flow.local_flow)
     row["packets_out"], row["bytes_out"], row["packets_in"], row["bytes_in"] = node.flow_counters(flow.local_flow)
     return row
 

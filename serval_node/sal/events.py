@@ -189,6 +189,27 @@ class MigrationFailed:
 
 
 @dataclass(slots=True)
+class PathLost:
+    """A flow's link or address went, and it stays: nowhere to go to, or moves are by hand."""
+
+    time: float
+    flow_id: int
+    service_id: ServiceID
+    cause: str
+    address: Address
+
+
+@dataclass(slots=True)
+class PathBack:
+    """What a flow had lost is there again; it goes on where it was."""
+
+    time: float
+    flow_id: int
+    service_id: ServiceID
+    address: Address
+
+
+@dataclass(slots=True)
 class PeerMoved:
     """The other end of a flow moved, and this host sends to its new address."""
 
@@ -245,6 +266,8 @@ Event = (
     | FlowMigrating
     | FlowMigrated
     | MigrationFailed
+    | PathLost
+    | PathBack
     | PeerMoved
     | DelayNotify
     | SynDelayed

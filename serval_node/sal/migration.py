@@ -64,15 +64,15 @@ class Migration:
         record = flow.migration
         moving_to = record.move.address if record is not None and record.move is not None else None
         if flow.state not in ESTABLISHED or flow.state is State.TIMEWAIT:
-            raise MigrationRefused(f"flow {flow.local_flow:#010x} is {flow.state.name}: only an open flow can move")
+            raise MigrationRefused(f"flow {flow.local_flow} is {flow.state.name}: only an open flow can move")
         if flow.resetting:
-            raise MigrationRefused(f"flow {flow.local_flow:#010x} was reset by its peer")
+            raise MigrationRefused(f"flow {flow.local_flow} was reset by its peer")
         if flow.peer_address == LOOPBACK:
-            raise MigrationRefused(f"flow {flow.local_flow:#010x} stays within this host")
+            raise MigrationRefused(f"flow {flow.local_flow} stays within this host")
         if not self._context.environment.is_local(address) or address == LOOPBACK:
             raise MigrationRefused(f"{address_text(address)} is no address of this host's links")
         if address == flow.local_address and moving_to is None and not lost:
-            raise MigrationRefused(f"flow {flow.local_flow:#010x} is at {address_text(address)} already")
+            raise MigrationRefused(f"flow {flow.local_flow} is at {address_text(address)} already")
 
     def send_rsyn(self, flow: Flow, control: Control) -> None:
         """The pending RSYN, first or again, from the new place to where the peer is believed to be."""

@@ -154,7 +154,7 @@ class Stack:
         """Move a flow to another of this host's addresses (slide 40). Raises MigrationRefused with the reason."""
         flow = self.flows.get(local_flow)
         if flow is None:
-            raise MigrationRefused(f"this host has no flow {local_flow:#010x}")
+            raise MigrationRefused(f"this host has no flow {local_flow}")
         self._transfer.move(flow, address, now, cause)
 
     def kernel_socket_gone(self, local: Endpoint, peer: Endpoint, now: float) -> None:

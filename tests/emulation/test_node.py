@@ -390,7 +390,11 @@ def test_ping_of_a_virtual_address_gets_an_error_at_once(ann: Host) -> None:
 def test_no_rule_and_drop_fail_at_once(ann: Host) -> None:
     started = time.monotonic()
     none = ann.serval("connect", "nobody.example", check=False, input="")
-    assert (none.returncode, none.stderr) == (1, "serval: no rule of this host leads to nobody.example\n")
+    assert (none.returncode, none.stderr) == (
+        1,
+        "serval: no rule of this host leads to nobody.example, "
+        "or no route to where it leads (serval explain nobody.example)\n",
+    )
     ann.ask("rule_set", prefix="bad.example", targets=[{"action": "drop"}])
     dropped = ann.serval("connect", "bad.example", check=False, input="")
     assert (dropped.returncode, dropped.stderr) == (

@@ -13,6 +13,7 @@ from serval_node.wire.naming import Naming
 
 NAMING = Naming({"example": 0x9C1185})
 HOSTS = {"10.0.0.1": "ann"}
+PLACES = (events.FlowMigrating, events.FlowMigrated, events.PathLost, events.PathBack, events.PeerMoved)
 VALUES: dict[str, object] = {
     "float": 1.0,
     "int": 7,
@@ -36,7 +37,7 @@ def test_every_event_is_told_with_its_rule_or_service_and_host_names() -> None:
         text = EventWords(HOSTS).text(event_json(event, NAMING.describe))
         assert "service_id" not in text and "client_flow" not in text, f"{kind.__name__} has no words: {text}"
         # A host that moves is at another of its addresses; its name would say nothing.
-        assert "10.0.0.1" not in text or kind in (events.FlowMigrating, events.FlowMigrated, events.PeerMoved)
+        assert "10.0.0.1" not in text or kind in PLACES
 
 
 def test_a_refusal_without_a_rule_names_the_service() -> None:

@@ -51,12 +51,15 @@ def test_the_flow_table() -> None:
         "bytes_out": 100,
         "bytes_in": 2_000_000,
         "moving_to": "",
+        "rsyns": 0,
+        "lost": "",
     }
     header, row = flows_text([flow]).splitlines()
     assert header.split()[:2] == ["FLOWID", "SOCKET"]
     assert " ".join(row.split()) == "4711 198.18.0.1:40000 CONNECTED -> web.example 10.0.0.1 10.0.0.4 99 100 2.0M"
-    moving = flows_text([{**flow, "moving_to": "10.1.0.1"}])
-    assert "10.0.0.1 -> 10.1.0.1" in moving
+    assert "10.0.0.1 -> 10.1.0.1 (RSYN 2)" in flows_text([{**flow, "moving_to": "10.1.0.1", "rsyns": 2}])
+    assert "  10.0.0.1 (RSYN 1)" in flows_text([{**flow, "moving_to": "10.0.0.1", "rsyns": 1}])
+    assert "  10.0.0.1 (link down)" in flows_text([{**flow, "lost": "link down"}])
 
 
 def test_an_empty_table_still_has_its_header() -> None:

@@ -471,7 +471,7 @@ def test_refusals_say_why(quick: Moving) -> None:
             quick.a.stack.migrate(flow_id, address(to), quick.world.now, Cause("by hand", False, 0.0, 0.0))
 
     ours = quick.ours.local_flow
-    refused("no flow 0x00000001", 1, A2)
+    refused("no flow 1", 1, A2)
     refused("no address of this host", ours, "10.9.9.9")
     refused("no address of this host", ours, "127.0.0.1")
     refused("at 10.0.0.1 already", ours, A)
