@@ -19,8 +19,9 @@ from testbed.network import ServalNetwork
 
 TCP_PAYLOAD = 1448  # of a 1514-byte frame, with time stamps
 PORT = 5999
-MEASURE_SECONDS = 2
+MEASURE_SECONDS = 3
 SETTLED_AFTER = 0.5  # seconds of slow start that do not count
+STARTS_UNTIL = 1.0  # seconds; the window that counts begins at most so late
 INTERVAL = 0.1
 PINGS = 5
 _PING = re.compile(r"= ([\d.]+)/([\d.]+)/([\d.]+)/")
@@ -120,10 +121,31 @@ def _rate(net: ServalNetwork, source: EmulatedNode, target: EmulatedNode) -> flo
 
 
 def settled_rate(result: dict) -> float:
-    """Mbit/s that an `iperf3 -J` client saw after slow start."""
+    """Mbit/s that the receiver, an `iperf3 -J -R` client, got after slow start. Raises TestbedError.
+
+    A receiver that was not run for a moment reads in its next interval what waited in its socket, which is more than
+    the path carried in that time. So of the windows that begin between SETTLED_AFTER and STARTS_UNTIL and last to the
+    end, the one with the least counts: it does not begin in such a moment, and inside it nothing is counted twice.
+    """
     intervals = [item["sum"] for item in result["intervals"]]
+    if any(item.get("sender", False) for item in intervals):
+        raise ValueError("these intervals are the sender's: what it wrote into its socket, not what arrived")
     counted = [item for item in intervals if item["start"] >= SETTLED_AFTER and item["seconds"] > INTERVAL / 2]
-    seconds = sum(item["seconds"] for item in counted)
-    if seconds <= 0:
+    starts = [number for number, item in enumerate(counted) if item["start"] <= STARTS_UNTIL]
+    if not starts:
         raise TestbedError(f"iperf3 measured nothing: {result.get('error', 'its intervals are empty')}")
-    return sum(item["bytes"] for item in counted) * 8 / seconds / 1e6
+    windows = [counted[start:] for start in starts]
+    return min(
+        sum(item["bytes"] for item in window) * 8 / sum(item["seconds"] for item in window) / 1e6 for window in windows
+    )
+
+
+def received_rate(result: dict) -> float:
+    """Mbit/s that the server of an `iperf3 -J` upload got, by its own bytes and its own clock, slow start included.
+
+    From an empty path on no receiver gets more than the path carries. Raises TestbedError.
+    """
+    received = result.get("end", {}).get("sum_received", {})
+    if not received.get("seconds"):
+        raise TestbedError(f"iperf3 measured nothing: {result.get('error', 'the server said nothing')}")
+    return received["bytes"] * 8 / received["seconds"] / 1e6

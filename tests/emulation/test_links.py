@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from testbed import capture, hosts
-from testbed.calibration import TCP_PAYLOAD
+from testbed.calibration import INTERVAL, TCP_PAYLOAD, received_rate, settled_rate
 from testbed.errors import TestbedError
 from testbed.links import FRAME_BYTES, check_rate, netem_available
 from tests.emulation.pair import pair
@@ -20,6 +20,13 @@ def test_a_link_has_the_rate_that_was_asked(tmp_path: Path, rate: int) -> None:
         leaves = rate * TCP_PAYLOAD / FRAME_BYTES
         assert achieved <= leaves * 1.02
         assert achieved >= leaves * 0.9
+
+
+def test_no_rate_that_is_told_is_above_what_the_link_leaves(tmp_path: Path) -> None:
+    with pair(tmp_path, bw=100, delay="2ms") as ends:
+        leaves = 100 * TCP_PAYLOAD / FRAME_BYTES
+        assert leaves * 0.8 <= received_rate(ends.iperf(seconds=2)) <= leaves * 1.002
+        assert leaves * 0.8 <= settled_rate(ends.iperf("-R", "-i", str(INTERVAL), seconds=3)) <= leaves * 1.002
 
 
 def test_a_rate_that_is_not_there_is_noticed(tmp_path: Path) -> None:

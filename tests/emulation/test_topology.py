@@ -50,6 +50,10 @@ def test_without_a_terminal_a_tour_passes(tour: tuple[subprocess.CompletedProces
     assert len(re.findall(r"^PASS ", done.stdout, re.MULTILINE)) == 6
     assert re.search(r"24 connects, \d of 4 instances", done.stdout)
     assert "withdrawn after" in done.stdout
+    # Nobody receives more than the links leave; the rest is for bursts and the granularity of clocks.
+    shares = [float(share) for share in re.findall(r"\((\d+) % of what the links leave\)", done.stdout)]
+    shares += [float(share) for share in re.findall(r"achieved [\d.]+ \((\d+) %\)", done.stdout)]
+    assert len(shares) == 2 and max(shares) <= 100, shares
 
 
 def test_the_banner_says_what_was_built_and_how(tour: tuple[subprocess.CompletedProcess[str], Path]) -> None:
