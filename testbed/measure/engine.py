@@ -10,14 +10,10 @@ from typing import Any
 from testbed.errors import TestbedError
 from testbed.measure import machine
 from testbed.measure.plan import Bed, Benchmark, Settings, Turn, schedule
-from testbed.measure.progress import Progress
+from testbed.measure.progress import SLACK, Progress
 
 REPEATS = 2
 """How often a void pair is measured again, as long as the benchmark has not repeated more than its number of pairs."""
-
-SLACK = 1.3
-"""A benchmark that will take longer than so many times what it was said to take repeats nothing more and waits for no
-quiet machine: a run on a busy machine ends in time, and its result says that it is doubtful."""
 
 Gap = Callable[[], machine.Load]
 Complain = Callable[[machine.Load], "str | None"]

@@ -9,6 +9,10 @@ from typing import TextIO
 
 from testbed.measure.plan import Turn
 
+SLACK = 1.3
+"""A benchmark that will take longer than so many times what it was said to take repeats nothing more and waits for no
+quiet machine: a run on a busy machine ends in time, and its result says that it is doubtful."""
+
 LINE_SECONDS = 5.0
 """Without a terminal a line at most this often."""
 
@@ -45,18 +49,25 @@ class Progress:
         text = f"{self._name}: {self._done} of {self._turns} pairs"
         text += f" ({self._voids} void)" if self._voids else ""
         text += f" in {duration(time.monotonic() - self._begun)}" if last else ""
-        self._say(f"{text}; {duration(self.left())} left", keep=last)
+        overdue = not last and self._rest() <= 0
+        self._say(f"{text}; {'longer than announced' if overdue else f'{duration(self.left())} left'}", keep=last)
 
     def failed(self, name: str, error: str) -> None:
         self._say(f"{name}: failed: {error}", keep=True)
 
     def left(self) -> float:
-        """Seconds: the rest of this benchmark at its pace so far, and the further ones as estimated."""
+        """Seconds: the rest of this benchmark at its pace so far, within SLACK times what it was said to take, as then
+        nothing is waited for any more, and the further ones as estimated.
+        """
         names = list(self._expected)
         later = names[names.index(self._name) + 1 :] if self._name in names else []
         spent = time.monotonic() - self._begun
         own = spent / self._done * (self._turns - self._done) if self._done else self._expected.get(self._name, 0.0)
-        return own + sum(self._expected[name] for name in later)
+        return max(0.0, min(own, self._rest())) + sum(self._expected[name] for name in later)
+
+    def _rest(self) -> float:
+        """Seconds until this benchmark will have taken SLACK times what it was said to take."""
+        return SLACK * self._expected.get(self._name, 0.0) - (time.monotonic() - self._begun)
 
     def _say(self, text: str, *, keep: bool) -> None:
         if self._live:

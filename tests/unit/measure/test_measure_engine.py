@@ -6,9 +6,10 @@ import pytest
 
 from testbed.errors import TestbedError
 from testbed.measure import analysis
-from testbed.measure.engine import REPEATS, SLACK
+from testbed.measure.engine import REPEATS
 from testbed.measure.machine import GAP_SECONDS
 from testbed.measure.plan import schedule
+from testbed.measure.progress import SLACK
 from tests.unit.measure.runs import BUSY, COMPARISONS, Bed, Run, benchmark
 
 

@@ -7,7 +7,7 @@ import io
 import pytest
 
 from testbed.measure.plan import Comparison, Turn
-from testbed.measure.progress import Progress, duration
+from testbed.measure.progress import SLACK, Progress, duration
 
 TURN = Turn(Comparison("serval", "tcp"), 0, False)
 
@@ -25,12 +25,27 @@ def test_time_left_is_that_of_this_benchmark_at_its_pace_and_of_the_next_ones(mo
     progress = Progress({"one": 50.0, "two": 30.0}, io.StringIO())
     progress.begin("one", 10)
     assert progress.left() == 80.0
-    clock[0] += 16
+    clock[0] += 8
     for _ in range(2):
         progress.pair(TURN, None, repeated=False)
-    assert progress.left() == 8 * 8 + 30
+    assert progress.left() == 8 * 4 + 30
     progress.pair(TURN, "steal", repeated=True)
-    assert progress.left() == 8 * 8 + 30, "a pair that is repeated is not done"
+    assert progress.left() == 8 * 4 + 30, "a pair that is repeated is not done"
+
+
+def test_time_left_keeps_within_the_limit_for_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    said = io.StringIO()
+    progress = Progress({"one": 97.0, "two": 30.0}, said)
+    progress.begin("one", 46)
+    for _ in range(11):  # each took six times its share, as on a busy machine
+        clock[0] += 12
+        progress.pair(TURN, "others", repeated=False)
+        assert clock[0] - 100 + progress.left() <= max(SLACK * 97, clock[0] - 100) + 30
+    lines = said.getvalue().splitlines()
+    assert "one: 2 of 46 pairs (2 void); 2 min 12 s left" in lines  # 126 - 24 s, and 30 s for the next one
+    assert lines[-1] == "one: 11 of 46 pairs (11 void); longer than announced"
 
 
 def test_without_a_terminal_there_are_few_lines_and_a_last_one(monkeypatch: pytest.MonkeyPatch) -> None:
