@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from topologies.declarations import IpRouter
 HOSTS_DIRECTORY = Path("/run/testbed/hosts")
 SHELL_SECONDS = 1.0
 CONGESTION_CONTROL = "cubic"
+DEFAULT = "default"
 # rp_filter would drop what comes back another way; IPv6's chatter would be in every capture and counter.
 SYSCTLS = {
     "net.ipv6.conf.all.disable_ipv6": 1,
@@ -80,9 +82,11 @@ class Interface(Intf):
         return ""
 
 
-def _default_route(gateway: str) -> str:
+def route_command(verb: str, destination: str, way: str) -> list[str]:
+    """The command for a route; `verb` is add or replace, `way` "via 10.1.0.254", "dev ann-eth0" or both."""
+    words = ["ip", "route", verb, destination, *way.split()]
     # In a namespace the sysctl allows only what the first namespace lets everyone use; the route attribute takes any.
-    return f"ip route replace default {gateway} congctl {CONGESTION_CONTROL}"
+    return [*words, "congctl", CONGESTION_CONTROL] if destination == DEFAULT else words
 
 
 class EmulatedNode(Node):
@@ -108,9 +112,13 @@ class EmulatedNode(Node):
         words = (self.params.get("defaultRoute") or "").split()
         return words[1] if words[:1] == ["via"] and len(words) > 1 else None
 
+    def routes(self) -> list[tuple[str, str]]:
+        """The destination (a network, or `default`) of each declared route, and its way: "via 10.1.0.254"."""
+        default = self.params.get("defaultRoute")
+        return [(DEFAULT, default)] if default else []
+
     def route_lines(self) -> list[str]:
-        gateway = self.params.get("defaultRoute")
-        return [_default_route(gateway)] if gateway else []
+        return [shlex.join(route_command("replace", *route)) for route in self.routes()]
 
     def addresses(self) -> list[str]:
         """Its IPv4 addresses, in the order of its interfaces."""
@@ -185,6 +193,6 @@ class PlainRouter(EmulatedNode, IpRouter):
     def sysctls(self) -> dict[str, int]:
         return {**SYSCTLS, "net.ipv4.ip_forward": 1}
 
-    def route_lines(self) -> list[str]:
-        routes = self.params.get("routes") or []
-        return [f"ip route replace {destination} via {gateway}" for destination, gateway in routes]
+    def routes(self) -> list[tuple[str, str]]:
+        declared = self.params.get("routes") or []
+        return [*super().routes(), *((destination, f"via {gateway}") for destination, gateway in declared)]

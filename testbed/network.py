@@ -22,7 +22,7 @@ from mininet.net import Mininet
 from mininet.node import Node
 from mininet.topo import Topo
 
-from testbed import frameworks, hosts, nodes, openvswitch, processes, sandbox, switches, sysctl
+from testbed import frameworks, hosts, link_status, nodes, openvswitch, processes, sandbox, switches, sysctl
 from testbed.errors import TestbedError, report
 from testbed.hosts import EmulatedNode, PlainHost, PlainRouter, ServalHost
 from testbed.links import EmulatedLink
@@ -76,7 +76,7 @@ class ServalNetwork(Mininet):
     say   gets a line of progress at each slow step
     logs  where the logs of controller, switches and launcher go
     seed  of the random loss on links
-    controller_options  of controllers.run: with ["--app", "my_app.py"] that app rules the switches (docs/ryu-apps.md)
+    controller_options  of controllers.run: ["--app", "my_app.py"], for example (docs/ryu-apps.md)
     """
 
     def __init__(
@@ -109,6 +109,7 @@ class ServalNetwork(Mininet):
         self._undo: list[tuple[str, Callable[[], object]]] = []
         self._launcher: nodes.Launcher | None = None
         self._controller: processes.Daemon | None = None
+        self._configurations: Mapping[str, Mapping[str, Any]] = {}
 
     # -- building, as Mininet wants it
 
@@ -153,12 +154,28 @@ class ServalNetwork(Mininet):
         return host
 
     def link_between(self, first: str, second: str) -> EmulatedLink:
-        """The link between two nodes; raises TestbedError."""
-        for link in self.links:
-            if {first, second} == {link.intf1.node.name, link.intf2.node.name}:
-                return link
-        known = ", ".join(sorted(link.name for link in self.links))
-        raise TestbedError(f"no link between {first} and {second}; there are: {known}")
+        """The link between two nodes, of several the first; raises TestbedError."""
+        return self._links_between(first, second)[0]
+
+    def _links_between(self, first: str, second: str) -> list[EmulatedLink]:
+        ends = {first, second}
+        found = [link for link in self.links if ends == {link.intf1.node.name, link.intf2.node.name}]
+        if not found:
+            known = ", ".join(sorted(link.name for link in self.links))
+            raise TestbedError(f"no link between {first} and {second}; there are: {known}")
+        return found
+
+    def set_link(self, first: str, second: str, *, up: bool) -> list[str]:
+        """Take the link between two nodes down, or bring it up. Raises TestbedError.
+
+        What comes up gets back the routes that the topology declares there and that the kernel has dropped; they are
+        returned: ["ann: default via 10.1.0.254"]. One whose destination has another route by now stays as it is.
+        """
+        return link_status.change(self._links_between(first, second), up=up)
+
+    def configLinkStatus(self, src: str, dst: str, status: str) -> None:
+        """Mininet's name for `set_link`: status is "up" or "down"."""
+        self.set_link(src, dst, up=status == "up")
 
     def run_in(self, host: str, argv: Sequence[str], *, timeout: float = processes.COMMAND_SECONDS) -> str:
         """Run a command in a host and return its output; raises TestbedError when it fails."""
@@ -244,6 +261,23 @@ class ServalNetwork(Mininet):
         """Start the controller again after `stop_controller`, until it listens; raises TestbedError."""
         self._controller = controller = self._launch_controller()
         controller.wait_ready(partial(controller_ready, controller))
+
+    def restart_node(self, name: str) -> None:
+        """Start the Serval node of a host again after it has ended, until the controller knows it; raises TestbedError.
+
+        Its rules and flows went with it. What runs below `serval run` registers again by itself, other servers do not.
+        """
+        host = self.serval_host(name)
+        if self._launcher is None or name not in self._configurations:
+            raise TestbedError(f"the node of {name} has not been started yet")
+        if self._launcher.running(name):
+            raise TestbedError(f"the node of {name} is running (process {self._launcher.pids[name]})")
+        self.warnings += self._launcher.start([host], self._configurations)
+        self.wait(
+            f"the controller knows {name}",
+            lambda: name in self.controller_request("status")["nodes"],
+            log=self.logs / "controller.log",
+        )
 
     def undo_at_stop(self, what: str, undo: Callable[[], object]) -> None:
         """Have something stopped before all that is there by now."""
@@ -375,14 +409,30 @@ class ServalNetwork(Mininet):
         self.undo_at_stop("nodes", self._launcher.stop)
         addresses = {host.name: host.addresses()[0] for host in self.hosts if host.addresses()}
         channel = (CONTROLLER_HOST, CONTROLLER_PORT)
-        config = nodes.configurations(self.serval_hosts, addresses, self.providers, channel)
-        self.warnings += self._launcher.start(self.serval_hosts, config)
+        self._configurations = nodes.configurations(self.serval_hosts, addresses, self.providers, channel)
+        self.warnings += self._launcher.start(self.serval_hosts, self._configurations)
 
     def _introduce(self) -> None:
         """Let the fabric learn where each host is: to a host that it knows it leads without the controller (S58)."""
         for host in self.hosts:
             if host.gateway is not None:
-                hosts.run(host, ["ping", "-n", "-q", "-c", "1", "-W", "3", host.gateway])
+                try:
+                    hosts.run(host, ["ping", "-n", "-q", "-c", "1", "-W", "3", host.gateway])
+                except TestbedError as error:
+                    if "failed with status 1:" not in error.message:  # ping's for "no answer"
+                        raise
+                    raise self._unanswered(host) from None
+
+    def _unanswered(self, host: EmulatedNode) -> TestbedError:
+        """Why a host's gateway may be silent."""
+        what = f"{host.name} gets no answer from its gateway {host.gateway}"
+        if "switches" in self.controller_request("status"):
+            return TestbedError(what, f"see {self.logs / 'controller.log'}")
+        return TestbedError(
+            f"{what}: the switches are left to the apps of --app, and these do not forward its packets",
+            "--fabric beside --app keeps the switch fabric; a script says so by"
+            ' controller_options=[..., "--apps", "fabric,service"] (docs/ryu-apps.md)',
+        )
 
     def _complete(self) -> bool:
         status = self.controller_request("status")

@@ -18,6 +18,7 @@ from testbed.hosts import ServalHost
 SOCKET = Path("/run/testbed/launcher.sock")
 START_SECONDS = 20.0
 STOP_SECONDS = 5.0
+POLL_SECONDS = 0.01
 MAX_REPORT = 1 << 20
 EVERYTHING = "0x00/0"  # the prefix of every serviceID
 
@@ -106,6 +107,15 @@ class Launcher:
                 )
         return warnings
 
+    def running(self, name: str) -> bool:
+        """Whether this host's node runs. One that is ending by SIGKILL is waited for (STOP_SECONDS at most)."""
+        deadline = time.monotonic() + STOP_SECONDS
+        while name in self.pids and (state := _state(self.pids[name])) is not None:
+            if state != "Z" or time.monotonic() > deadline:
+                return True
+            time.sleep(POLL_SECONDS)  # the launcher hears of it in a moment
+        return False
+
     def ended(self) -> list[str]:
         """The hosts whose nodes have ended by themselves since the last call."""
         gone = [name for name, pid in self.pids.items() if not Path(f"/proc/{pid}").exists()]
@@ -136,6 +146,14 @@ class Launcher:
         if not data:
             raise TestbedError("the nodes' launcher has ended", f"its log is {self._log}")
         return json.loads(data)
+
+
+def _state(pid: int) -> str | None:
+    """The letter that the kernel has for a process's state, Z for one that has ended; None when there is none."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][:1]
+    except OSError:
+        return None
 
 
 def ask(host: ServalHost, op: str, **fields: Any) -> dict[str, Any]:

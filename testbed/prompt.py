@@ -30,10 +30,13 @@ Of the whole network:
   services                  the services, their instances and policies
   servicectl ...            the controller by hand (servicectl --help)
   kill web.example dan      kill -9 of a server that the testbed started; start web.example dan: again
+  restart dan               its node again, after it has ended
+  link ann s1 down          and up again, with the routes that the kernel drops meanwhile
   impair r1 r2 delay=20ms loss=1 hole=on            change a relayed link while it runs
 Host names after the first word are replaced by addresses (not after serval and servicectl). Ctrl-C interrupts the
 command, `exit` or Ctrl-D ends the run.
 """
+_WANTED = {1: "one word is wanted", 2: "two words are wanted", 3: "three words are wanted"}
 _IMPAIRMENTS: dict[str, Callable[[str], Any]] = {
     "delay": parse_delay,
     "loss": float,
@@ -94,7 +97,7 @@ class Prompt(HostPrompt):
         """After each command: tells of nodes that have ended by themselves."""
         for host in self.mn.ended_nodes():
             error(f"*** the node of {host.name} has ended by itself; its log: sh cat {host.log_path}\n")
-            error("    its services are gone; `exit`, and build the network again to have it back\n")
+            error(f"    its rules and flows are gone; `restart {host.name}` starts it again\n")
         return super().postcmd(stop, line)
 
     def do_tables(self, _line: str) -> None:
@@ -113,7 +116,7 @@ class Prompt(HostPrompt):
 
     def do_kill(self, line: str) -> None:
         """kill SERVICE HOST: kill -9 of the server that the testbed started there."""
-        self._guarded(lambda: self._kill(*self._two(line, "SERVICE HOST")))
+        self._guarded(lambda: self._kill(*self._words(line, 2, "SERVICE HOST")))
 
     def _kill(self, service: str, host: str) -> None:
         killed = self.mn.instance(service, host).kill()
@@ -122,13 +125,38 @@ class Prompt(HostPrompt):
 
     def do_start(self, line: str) -> None:
         """start SERVICE HOST: start an instance (again), and wait until the service routers know it."""
-        self._guarded(lambda: self._start(*self._two(line, "SERVICE HOST")))
+        self._guarded(lambda: self._start(*self._words(line, 2, "SERVICE HOST")))
 
     def _start(self, service: str, host: str) -> None:
         self.mn.start_instance(service, host)
         running = self.mn.running(service)
         took = self.mn.wait_service(service, running)
         output(f"{service} on {', '.join(running)}; the service routers knew after {took * 1e3:.0f} ms\n")
+
+    def do_restart(self, line: str) -> None:
+        """restart HOST: start the node of a host again after it has ended."""
+        self._guarded(lambda: self._restart(line))
+
+    def _restart(self, line: str) -> None:
+        (name,) = self._words(line, 1, "restart HOST")
+        self.mn.restart_node(name)
+        back = sorted({item.service.name for item in self.mn.instances if item.host.name == name and item.alive})
+        for service in back:
+            self.mn.wait_service(service, self.mn.running(service))
+        served = f"; {', '.join(back)} registered again" if back else ""
+        output(f"the node of {name} runs, and the controller knows it{served}\n")
+
+    def do_link(self, line: str) -> None:
+        """link NODE NODE up|down: a link; what comes up gets its declared routes back."""
+        self._guarded(lambda: self._link(line))
+
+    def _link(self, line: str) -> None:
+        first, second, status = self._words(line, 3, "link NODE NODE up|down")
+        if status not in ("up", "down"):
+            raise TestbedError(f"{status!r} is neither up nor down", "link NODE NODE up|down")
+        routes = self.mn.set_link(first, second, up=status == "up")
+        if routes:
+            output(f"routes that the kernel had dropped are back: {'; '.join(routes)}\n")
 
     def do_impair(self, line: str) -> None:
         """impair NODE NODE [delay=20ms] [loss=PERCENT] [hole=on|off]: change a relayed link."""
@@ -149,11 +177,11 @@ class Prompt(HostPrompt):
         link.impair(**wanted)
 
     @staticmethod
-    def _two(line: str, usage: str) -> tuple[str, str]:
+    def _words(line: str, number: int, usage: str) -> list[str]:
         words = line.split()
-        if len(words) != 2:
-            raise TestbedError(f"two words are wanted: {usage}")
-        return words[0], words[1]
+        if len(words) != number:
+            raise TestbedError(f"{_WANTED[number]}: {usage}")
+        return words
 
     @staticmethod
     def _guarded(action: Callable[[], object]) -> None:

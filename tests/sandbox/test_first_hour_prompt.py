@@ -63,8 +63,19 @@ def test_prompt_from_beginning_to_end(terminal: Callable[..., Terminal], tmp_pat
     # The launcher learns of it a moment later; the next command at the latest tells.
     said += "" if "has ended" in said else _ask(session, "sh sleep 0.2")
     assert "the node of dan has ended by itself; its log: sh cat /run/testbed/hosts/dan/servald.log" in said
-    assert "build the network again" in said
+    assert "`restart dan` starts it again" in said
     assert "nothing listens on /run/serval/control.sock" in _ask(session, "dan serval table")
+    said = _ask(session, "restart dan")
+    assert "the node of dan runs, and the controller knows it; bulk.example, web.example registered again" in said
+    assert "the node of dan is running" in _ask(session, "restart dan")
+    assert "This is dan" in _ask(session, "ann curl -sS -m 5 http://web.example/")
+    assert "is neither up nor down" in _ask(session, "link ann s1 away")
+    before = _ask(session, "ann ip route")
+    assert _ask(session, "link ann s1 down") == PROMPT.strip()
+    assert "default" not in _ask(session, "ann ip route")
+    assert "are back: ann: default via " in _ask(session, "link ann s1 up")
+    assert _ask(session, "ann ip route") == before
+    assert "This is dan" in _ask(session, "ann curl -sS -m 20 http://web.example/")
     os.close(session.fd)  # SIGHUP
     eventually(lambda: not processes_with(session.token), within=15, what="no process is left after the hang-up")
     session.fd = os.open(os.devnull, os.O_RDONLY)  # for the fixture to close

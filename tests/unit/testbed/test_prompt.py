@@ -35,3 +35,21 @@ def test_source_runs_the_commands_in_a_file(prompt: Prompt, tmp_path: Path, monk
     (tmp_path / "commands").write_text("services one\nservices two\n")
     prompt.onecmd(f"source {tmp_path / 'commands'}")
     assert seen == ["one", "two"]
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("restart", "one word is wanted: restart HOST"),
+        ("link ann s1", "three words are wanted: link NODE NODE up|down"),
+        ("link ann s1 away", "'away' is neither up nor down"),
+        ("kill dan", "two words are wanted: SERVICE HOST"),
+    ],
+)
+def test_wrong_words_are_answered_with_the_right_ones(
+    prompt: Prompt, line: str, complaint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("testbed.prompt.error", said.append)
+    prompt.onecmd(line)
+    assert complaint in said[0]
