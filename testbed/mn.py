@@ -25,9 +25,10 @@ from mininet.log import debug, output
 from testbed import failures, openvswitch, requirements, sandbox
 from testbed.errors import TestbedError, report
 from testbed.mn_network import MnControlNetwork, MnNetwork, wait_for_iperf
-from testbed.mn_parts import MnServalHost, SandboxBridge, SandboxSwitch, ServalController, ShapedLink
+from testbed.mn_parts import CheckedLink, MnServalHost, SandboxBridge, SandboxSwitch, ServalController, ShapedLink
 from testbed.mn_prompt import MnPrompt
 from testbed.network import LOG_DIRECTORY
+from testbed.words import did_you_mean
 
 PROGRAM = Path("/usr/bin/mn")
 INTERRUPTED = 128 + signal.SIGINT
@@ -87,6 +88,7 @@ class _Run:
             report(TestbedError(f"mn takes options only, not {runner.args[0]!r}"))
             return 2
         refuse(runner.options)
+        check_choices(self.mn, runner.options)
         return 0
 
     def _begun(self, runner: Any) -> int:
@@ -139,6 +141,23 @@ def refuse(options: Any) -> None:
         _refuse_xterms(os.environ.get("DISPLAY", ""))
 
 
+def check_choices(mn: Any, options: Any) -> None:
+    """Raises TestbedError, with the names to choose from, for one that none of mn's tables has.
+
+    A file given with --custom has been read by now. Of topologies, hosts and so on mn itself would show no list, or a
+    Python object.
+    """
+    tables = {"switch": mn.SWITCHES, "host": mn.HOSTS, "controller": mn.CONTROLLERS, "link": mn.LINKS, "topo": mn.TOPOS}
+    for option, table in tables.items():
+        given = getattr(options, option)
+        for text in [given] if isinstance(given, str) else given or ():
+            name = text.partition(",")[0]
+            if name not in table:
+                known = sorted(word for word in table if isinstance(word, str))
+                near = did_you_mean(name, known)
+                raise TestbedError(f"mn --{option}: there is no {name!r}{near}", f"there are: {', '.join(known)}")
+
+
 def _refuse_xterms(display: str) -> None:
     instead = "use the prompt, or a second shell: testbed attach"
     if not display:
@@ -166,7 +185,7 @@ def _extend(mn: Any) -> None:
     mn.SWITCHES.update(default=SandboxSwitch, ovs=SandboxSwitch, ovsk=SandboxSwitch, ovsbr=SandboxBridge)
     mn.HOSTS.update(serval=MnServalHost)
     mn.CONTROLLERS.update(serval=ServalController, default=ServalController)
-    mn.LINKS.update(tc=ShapedLink)
+    mn.LINKS.update(tc=ShapedLink, tcu=CheckedLink)
     mn.findController = lambda: ServalController
     mn.CLI = MnPrompt
     mininet.net.waitListening = wait_for_iperf

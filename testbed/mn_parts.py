@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mininet.link import Intf, OVSIntf
+from mininet.link import Intf, OVSIntf, TCIntf, TCULink
 from mininet.node import Controller, Node, OVSBridge, OVSSwitch
 
 from testbed import openvswitch, processes
@@ -64,6 +64,26 @@ class ShapedLink(EmulatedLink):
                 " delay, jitter, loss and max_queue_size",
             )
         super().__init__(node1, node2, **{"cls1": Intf, "cls2": Intf, **params})
+
+
+class CheckedInterface(TCIntf):
+    """Mininet's, which prints tc's errors and goes on without the delay that was asked for; here they end the run."""
+
+    def tc(self, cmd: str, tc: str = "tc") -> str:
+        said: str = super().tc(cmd, tc)
+        errors = [line for line in said.splitlines() if line and not line.startswith("Warning:")]
+        if errors and " add " in cmd:  # what is deleted first need not be there
+            reason = errors[0].removeprefix("Error: ")
+            hint = "this kernel lacks what the option needs (netem, mostly); --link tc takes delay and loss without it"
+            raise TestbedError(f"link at {self.name}: tc: {reason}", hint)
+        return said
+
+
+class CheckedLink(TCULink):
+    """`--link tcu`: Mininet's own, whose settings are there or the run ends."""
+
+    def __init__(self, *nodes: Node, **params: Any) -> None:
+        super().__init__(*nodes, **{"cls1": CheckedInterface, "cls2": CheckedInterface, **params})
 
 
 class ServalController(Controller):

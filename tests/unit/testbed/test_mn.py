@@ -11,7 +11,7 @@ import pytest
 import testbed
 from testbed import cli, mn, nodes, sandbox
 from testbed.errors import TestbedError
-from testbed.mn_parts import MININETS_ONLY, ShapedLink
+from testbed.mn_parts import MININETS_ONLY, CheckedInterface, ShapedLink
 from testbed.mn_prompt import service_started
 
 PAGE = sandbox.ROOT / "docs" / "mininet.md"
@@ -64,6 +64,7 @@ def test_networks_are_refused_outside_a_sandbox(
 def refused(*arguments: str) -> str:
     """What is said to these arguments, parsed by mn itself."""
     loaded = mn._load()
+    mn._extend(loaded)
     runner = loaded.MininetRunner.__new__(loaded.MininetRunner)  # type: ignore[attr-defined]
     sys.argv, before = ["mn", *arguments], sys.argv
     try:
@@ -72,6 +73,7 @@ def refused(*arguments: str) -> str:
         sys.argv = before
     with pytest.raises(TestbedError) as caught:
         mn.refuse(runner.options)
+        mn.check_choices(loaded, runner.options)
     return str(caught.value)
 
 
@@ -87,6 +89,44 @@ def refused(*arguments: str) -> str:
 )
 def test_what_cannot_work_in_a_sandbox_is_refused(argument: str, said: str) -> None:
     assert said in refused(argument)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said", "choice"),
+    [
+        (["--host", "nosuch"], "mn --host: there is no 'nosuch'", "serval"),
+        (["--host", "servall,router=h3"], "mn --host: there is no 'servall'; did you mean serval?", "serval"),
+        (["--link", "nosuch"], "mn --link: there is no 'nosuch'", "tcu"),
+        (["--switch", "nosuch"], "mn --switch: there is no 'nosuch'", "ovsbr"),
+        (["--controller", "none", "--controller", "nosuch"], "mn --controller: there is no 'nosuch'", "remote"),
+        (["--topo", "singel,3"], "mn --topo: there is no 'singel'; did you mean single?", "single"),
+    ],
+)
+def test_a_name_that_mn_does_not_have_is_answered_by_those_it_has(arguments: list[str], said: str, choice: str) -> None:
+    message, names = refused(*arguments).splitlines()
+    assert message == said
+    assert choice in names.strip().removeprefix("there are: ").split(", ")
+
+
+@pytest.mark.parametrize(
+    ("command", "said", "reason"),
+    [
+        ("%s qdisc add dev %s root handle 10: netem delay 10ms", "Error: Specified qdisc kind is unknown.\n", "qdisc"),
+        ("%s class add dev %s parent 5: classid 5:1 htb", "RTNETLINK answers: Operation not permitted\n", "permitted"),
+        ("%s class add dev %s parent 5: classid 5:1 htb", "Warning: sch_htb: quantum of class 50001 is big.\n", None),
+        ("%s qdisc add dev %s root handle 5:0 htb default 1", "", None),
+        ("%s qdisc del dev %s root", "Error: Cannot delete qdisc with handle of zero.\n", None),
+        ("%s qdisc show dev %s", "qdisc noqueue 0: root refcnt 2\n", None),
+    ],
+)
+def test_a_link_of_mininets_own_ends_the_run_where_tc_fails(command: str, said: str, reason: str | None) -> None:
+    interface = CheckedInterface.__new__(CheckedInterface)
+    interface.name, interface.node = "h1-eth0", SimpleNamespace(cmd=lambda line: said)
+    if reason is None:
+        assert interface.tc(command) == said
+    else:
+        with pytest.raises(TestbedError, match=f"link at h1-eth0: tc: .*{reason}.*\n.*--link tc "):
+            interface.tc(command)
 
 
 @pytest.mark.parametrize(
