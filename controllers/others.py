@@ -17,6 +17,7 @@ from controllers.framework import StartError, ofp_event
 
 LOG = logging.getLogger("controllers.others")
 
+API = "controllers.api"
 GUIDE = "see docs/ryu-apps.md"
 
 
@@ -48,10 +49,21 @@ def check_owners(found: dict[str, type], *, fabric: bool) -> None:
         LOG.warning("%s all take the switches' packets: do they get on with each other?", ", ".join(owners))
 
 
+def leave_switches(found: dict[str, type]) -> bool:
+    """Whether all these apps handle events of controllers.api and no other ones, so that none can rule switches."""
+    events = [handled_events(cls) for cls in found.values()]
+    return all(handled and {event.__module__ for event in handled} == {API} for handled in events)
+
+
 def handles_packets(cls: type) -> bool:
     """Whether an app is given the packets that switches send up."""
+    return ofp_event.EventOFPPacketIn in handled_events(cls)
+
+
+def handled_events(cls: type) -> set[type]:
+    """The classes of events for which an app has handlers."""
     methods = (method for _, method in inspect.getmembers(cls, inspect.isfunction))
-    return any(ofp_event.EventOFPPacketIn in getattr(method, "callers", {}) for method in methods)
+    return {event for method in methods for event in getattr(method, "callers", {})}
 
 
 def _import(name: str) -> ModuleType:

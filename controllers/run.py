@@ -1,7 +1,8 @@
 """Runs the controllers: `python -m controllers.run`. Prints one line when ready; ends in order on Ctrl-C or SIGTERM.
 
 With --app, Ryu apps of others run beside the service controller, on the same OpenFlow port; the switches are theirs
-then (docs/ryu-apps.md). Words after `--` are options of the framework and of those apps, as ryu-manager takes them.
+then, unless they handle nothing but events of controllers.api (docs/ryu-apps.md). Words after `--` are options of the
+framework and of those apps, as ryu-manager takes them.
 
 Exit status: 0 ended as asked, 1 could not start or did not end in time, 2 wrong arguments.
 """
@@ -41,10 +42,10 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--socket", default=SOCKET, help="hand-control socket (%(default)s)")
     parser.add_argument(
         "--apps",
-        help=f"which of our apps, with commas ({','.join(APPS)}; with --app: service alone, the switches are its)",
+        help=f"which of ours, with commas ({','.join(APPS)}; service alone when an --app handles events of switches)",
     )
     parser.add_argument(
-        "--app", action="append", default=[], metavar="MODULE", help="a Ryu app: module name or *.py file; repeatable"
+        "--app", action="append", default=[], metavar="APP", help="a Ryu app: module name or *.py file; repeatable"
     )
     parser.add_argument(
         "--show-nodes", action="store_true", help="let those apps see the Serval nodes, as datapaths without ports"
@@ -75,12 +76,10 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     at = words.index("--") if "--" in words else len(words)
     options = parser.parse_args(words[:at])
     options.framework_arguments = words[at + 1 :]
-    if options.apps is None:
-        options.apps = "service" if options.app else ",".join(APPS)
-    options.apps = [name for name in options.apps.split(",") if name]
-    unknown = [name for name in options.apps if name not in APPS]
-    if unknown or not options.apps:
-        parser.error(f"--apps: choose from {', '.join(APPS)}")
+    if options.apps is not None:
+        options.apps = [name for name in options.apps.split(",") if name]
+        if not options.apps or not set(options.apps) <= APPS.keys():
+            parser.error(f"--apps: choose from {', '.join(APPS)}")
     ours = [name for name in options.app if name in APPS.values()]
     if ours:
         parser.error(f"--app {ours[0]}: this is one of ours, choose it with --apps")
@@ -103,9 +102,10 @@ def serve(options: argparse.Namespace) -> int:
     ServiceController.grace = options.grace
     ServiceController.show_nodes = options.show_nodes
     found = others.load(options.app)
-    others.check_owners(found, fabric="fabric" in options.apps)
+    chosen = options.apps or [name for name in APPS if name != "fabric" or others.leave_switches(found)]
+    others.check_owners(found, fabric="fabric" in chosen)
     runner = framework.Runner(
-        [APPS[name] for name in options.apps],
+        [APPS[name] for name in chosen],
         host=options.host,
         port=options.port,
         echo_interval=options.echo_interval,

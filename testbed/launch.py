@@ -61,7 +61,7 @@ def run(topology: str, arguments: Sequence[str]) -> int:
         report(TestbedError(f"{topology}: {error.message}", error.hint))
         return 2
     _prepare_process()
-    net = ServalNetwork(topo, say=say, seed=options.seed, controller_options=_apps(options.app))
+    net = ServalNetwork(topo, say=say, seed=options.seed, controller_options=_apps(options.app, fabric=options.fabric))
     status, why = 1, ""
     try:
         status = _Run(topology, net, options).go()
@@ -245,9 +245,10 @@ def _impairments(net: ServalNetwork) -> str:
     return "; ".join(f"{link.name} {link.shape} by {link.mechanism}" for link in impaired) + f" ({why})"
 
 
-def _apps(names: Sequence[str]) -> list[str]:
+def _apps(names: Sequence[str], *, fabric: bool = False) -> list[str]:
     """The controller's options for these apps; it runs in another directory."""
-    return [word for name in names for word in ("--app", str(Path(name).resolve()) if name.endswith(".py") else name)]
+    words = [word for name in names for word in ("--app", str(Path(name).resolve()) if name.endswith(".py") else name)]
+    return [*words, "--apps", "fabric,service"] if fabric else words
 
 
 def _parser(topology: str, kind: type[Declared]) -> argparse.ArgumentParser:
@@ -279,8 +280,10 @@ def _parser(topology: str, kind: type[Declared]) -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="APP",
-        help="a Ryu app, file or module, that rules the switches in place of the switch fabric; repeatable",
+        help="a Ryu app, file or module; it rules the switches in place of the switch fabric, unless all events that it"
+        " handles are those of controllers.api; repeatable",
     )
+    parser.add_argument("--fabric", action="store_true", help="with --app: the switch fabric rules the switches anyway")
     parser.add_argument("--tour", action="store_true", help="show the tour at a terminal too, and no prompt")
     parser.add_argument("--no-calibration", action="store_true", help="do not measure rate and round-trip time first")
     return parser

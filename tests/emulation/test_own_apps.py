@@ -16,8 +16,11 @@ from serval_node.control.experimenter import node_datapath_id
 from serval_node.wire.naming import Naming
 from serval_node.wire.serviceid import Prefix
 from testbed import frameworks
+from testbed.errors import TestbedError
+from testbed.network import ServalNetwork
 from tests.emulation import stock_apps
 from tests.emulation.controller_peers import ROOT, Controller, ScriptedNode, wait_for
+from topologies.datacenter import Datacenter
 
 NAMING = Naming({"example": 0x9C1185})
 WEB = NAMING.bind_prefix("web.example")
@@ -227,3 +230,24 @@ def test_two_apps_that_take_packets_are_run_and_named_in_the_log(tmp_path: Path)
         assert controller.ctl("status").stdout.endswith("switches  0, ruled by other apps than the switch fabric\n")
     finally:
         assert controller.stop() == 0
+
+
+SMALL = {"racks": 1, "hosts": 1, "delay": "0"}
+
+
+def test_the_app_of_the_guide_beside_a_real_network_whose_fabric_it_keeps(tmp_path: Path) -> None:
+    path = tmp_path / "guide_closed.py"
+    path.write_text(stock_apps.guide_app("osken"))
+    with ServalNetwork(Datacenter(**SMALL), logs=tmp_path, controller_options=["--app", str(path)]) as net:
+        assert "This is" in net.run_in("ann", ["curl", "-s", "--max-time", "5", "http://web.example/"])
+        wait_for("the app's rule at ben", lambda: net.targets(net.serval_host("ben"), "web.example") == set())
+        with pytest.raises(TestbedError, match="curl"):
+            net.run_in("ben", ["curl", "-s", "--max-time", "2", "http://web.example/"])
+
+
+def test_switches_that_no_app_rules_are_noticed_at_the_start(tmp_path: Path) -> None:
+    path = tmp_path / "idle_app.py"
+    path.write_text(app("osken", "Idle"))
+    net = ServalNetwork(Datacenter(**SMALL), logs=tmp_path, controller_options=["--app", str(path)])
+    with pytest.raises(TestbedError, match=r"no answer from its gateway .* left to the apps of --app.*\n.*--fabric"):
+        net.start()

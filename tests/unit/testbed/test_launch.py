@@ -34,6 +34,11 @@ def test_apps_for_the_switches_are_found_from_where_the_user_is() -> None:
     assert launch._apps(options.app) == ["--app", str(Path("mine.py").absolute()), "--app", "os_ken.topology.switches"]
 
 
+def test_the_fabric_can_be_kept_beside_an_app() -> None:
+    options = launch._parser("datacenter", Datacenter).parse_args(["--app", "mine", "--fabric"])
+    assert launch._apps(options.app, fabric=options.fabric) == ["--app", "mine", "--apps", "fabric,service"]
+
+
 @pytest.mark.parametrize(
     ("topology", "arguments", "complaint"),
     [
