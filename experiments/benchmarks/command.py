@@ -16,7 +16,7 @@ from typing import Any
 from experiments.benchmarks.catalogue import BENCHMARKS, choose
 from testbed import sandbox
 from testbed.errors import TestbedError, report
-from testbed.measure import document, environment, machine, plot, table
+from testbed.measure import analysis, document, environment, machine, plot, table
 from testbed.measure.engine import Engine
 from testbed.measure.plan import DEFAULT_PAIRS, Settings
 from testbed.measure.progress import Progress, duration
@@ -87,7 +87,8 @@ def _list(options: argparse.Namespace) -> int:
     settings = _settings(options)
     for benchmark in BENCHMARKS:
         seconds = benchmark.seconds(settings, machine.GAP_SECONDS)
-        print(f"{benchmark.name:<16} {duration(seconds):>12}  {benchmark.title}")
+        title = benchmark.titled(settings) + (analysis.QUICK if settings.quick else "")
+        print(f"{benchmark.name:<16} {duration(seconds):>12}  {title}")
     return 0
 
 

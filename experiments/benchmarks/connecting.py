@@ -79,7 +79,7 @@ def bed(parameters: Mapping[str, Any], settings: Settings) -> Iterator[Connectin
     # Mininet is needed only here: the list of benchmarks loads without it.
     from experiments.benchmarks.lan import lan
 
-    shape = {"delay": parameters["delay"]} if parameters["delay"] else {}
+    shape: dict[str, Any] = {"delay": f"{parameters['rtt_ms'] / 2:g}ms"} if parameters["rtt_ms"] else {}
     with lan(settings.logs, routed=True, **shape) as network:
         if "size" in parameters:
             yield Parallel(network, parameters)
@@ -103,7 +103,7 @@ def _sequential(rtt_ms: int, count: int, run_seconds: float) -> Benchmark:
     ]
     return Benchmark(
         name=f"connect-{rtt_ms}ms",
-        title=f"One connection after the other, RTT {rtt_ms} ms",
+        title="{count} connections one after the other, RTT {rtt_ms} ms",
         comparisons=(
             *(Comparison(way, TCP) for way in WAYS),
             Comparison(TCP, TCP),
@@ -111,19 +111,17 @@ def _sequential(rtt_ms: int, count: int, run_seconds: float) -> Benchmark:
         ),
         figures=tuple(figures),
         bed=bed,
-        parameters={
-            "delay": f"{rtt_ms / 2:g}ms" if rtt_ms else "", "count": count, "exchanges": 5, "pause": 0.002
-        },
+        parameters={"rtt_ms": rtt_ms, "count": count, "exchanges": 5, "pause": 0.002},
         quick={"count": 5, "run_seconds": 0.1 + run_seconds / 5},
         run_seconds=run_seconds,
-    )  # fmt: skip
+    )
 
 
 def _parallel() -> Benchmark:
     shown: dict[str, Any] = {"unit": "s", "better": LOWER}
     return Benchmark(
         name="parallel",
-        title="200 connections at once, 100 kB each: seconds until all are complete",
+        title="{count} connections at once, {size:,} bytes each: seconds until all are complete",
         comparisons=(
             Comparison(NAME, TCP),
             Comparison(SOCKET, TCP),
@@ -138,7 +136,7 @@ def _parallel() -> Benchmark:
             Figure("serval_node.socket adds", "seconds", SOCKET, TCP, DIFFERENCE, **shown),
         ),
         bed=bed,
-        parameters={"delay": "", "count": 200, "size": 100_000},
+        parameters={"rtt_ms": 0, "count": 200, "size": 100_000},
         quick={"count": 20, "run_seconds": 0.2},
         run_seconds=0.8,
     )

@@ -116,7 +116,7 @@ def _hosts(count: int) -> Benchmark:
     shown: dict[str, Any] = {"unit": "s", "better": LOWER}
     return Benchmark(
         name="hosts",
-        title=f"{count} hosts up and down, and memory per node",
+        title="{hosts} hosts up and down, and memory per node",
         comparisons=(Comparison(SERVAL, MININET), Comparison(MININET, MININET)),
         figures=(
             Figure("up, Mininet alone", "up", MININET, **shown),

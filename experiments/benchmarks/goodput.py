@@ -104,7 +104,7 @@ def _shaped() -> Benchmark:
     )
     return Benchmark(
         name="goodput",
-        title="Goodput on a link of 1 Gbit/s (HTB), as share of rate x payload / frame",
+        title="Goodput on a link of {rate:g} Mbit/s (HTB), as share of rate x payload / frame, in {seconds:g} s",
         comparisons=(
             Comparison(SERVAL, TCP),
             Comparison(SERVAL, PLAIN),
@@ -128,7 +128,7 @@ def _unshaped(mtu: int, aim: float) -> Benchmark:
     )
     return Benchmark(
         name=f"unshaped-{mtu}",
-        title=f"Goodput over a veth pair without a rate, MTU {mtu}",
+        title="Goodput over a veth pair without a rate, MTU {mtu}, in {seconds:g} s",
         comparisons=(Comparison(SERVAL, TCP), Comparison(TCP, TCP), Comparison(BOUNCE, TCP, most=CALIBRATIONS)),
         figures=figures,
         bed=bed,

@@ -10,6 +10,8 @@ from typing import Any
 from testbed.measure.plan import DIFFERENCE, HIGHER, RATIO, VALUE
 from testbed.measure.statistics import CLAIM, Interval, interval, noise_width, verdict
 
+QUICK = " (quick)"
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -28,6 +30,7 @@ class Outcome:
     multiple: float | None
     doubtful: str | None
     equal_pairs: int
+    quick: bool
 
     @property
     def count(self) -> int:
@@ -35,16 +38,29 @@ class Outcome:
 
     @property
     def strength(self) -> str:
-        """ "claim" where the documentation may state it, else "indicative"."""
+        """ "claim" where the documentation may state it, else "indicative"; a quick run's figures are neither."""
+        if self.quick:
+            return "quick"
         return "claim" if min(self.count, self.equal_pairs) >= CLAIM and self.doubtful is None else "indicative"
 
 
 def outcomes(document: Mapping[str, Any]) -> list[Outcome]:
     """All figures of a document, in its order."""
-    return [outcome for entry in document["benchmarks"] for outcome in of_benchmark(entry)]
+    return [outcome for entry in document["benchmarks"] for outcome in of_benchmark(document, entry)]
 
 
-def of_benchmark(entry: Mapping[str, Any]) -> Iterator[Outcome]:
+def quick(document: Mapping[str, Any]) -> bool:
+    """Whether the runs were as short as they go, to see that it works: such figures speak of nothing else."""
+    return bool(document["settings"].get("quick", False))
+
+
+def heading(document: Mapping[str, Any], entry: Mapping[str, Any]) -> str:
+    """A benchmark's title as tables and plots carry it."""
+    return f"{entry['title']}{QUICK if quick(document) else ''}"
+
+
+def of_benchmark(document: Mapping[str, Any], entry: Mapping[str, Any]) -> Iterator[Outcome]:
+    """The figures of one of the document's benchmarks."""
     doubt = doubtful(entry)
     for figure in entry["figures"]:
         scale = figure["scale"] if figure["how"] != RATIO else 1.0
@@ -65,6 +81,7 @@ def of_benchmark(entry: Mapping[str, Any]) -> Iterator[Outcome]:
             multiple=_multiple(entry, figure, values, scale),
             doubtful=doubt,
             equal_pairs=len(_equal(entry, figure)),
+            quick=quick(document),
         )
 
 

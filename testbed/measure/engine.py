@@ -53,7 +53,7 @@ class Engine:
         well = True
         for benchmark in benchmarks:
             entry = {
-                **benchmark.described(),
+                **benchmark.described(self._settings),
                 "parameters": benchmark.chosen(self._settings),
                 "bed": {},
                 "complete": False,

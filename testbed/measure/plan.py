@@ -98,7 +98,10 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Benchmark:
-    """One benchmark. `parameters` go into the result and to `bed`; times in seconds are estimates for the progress."""
+    """One benchmark. `parameters` go into the result and to `bed`; times in seconds are estimates for the progress.
+
+    `title` may name them, "{count} connections at once": it is filled in with those of the run.
+    """
 
     name: str
     title: str
@@ -115,6 +118,10 @@ class Benchmark:
         """The parameters of this run."""
         replaced = {name: value for name, value in self.quick.items() if name != "run_seconds"}
         return {**self.parameters, **(replaced if settings.quick else {})}
+
+    def titled(self, settings: Settings) -> str:
+        """The title of this run."""
+        return self.title.format(**self.chosen(settings))
 
     def seconds(self, settings: Settings, gap_seconds: float) -> float:
         """About how long it takes, without repeats."""
@@ -134,11 +141,11 @@ class Benchmark:
             if figure.aim is not None and (figure.noise_variant, figure.noise_variant) not in sides:
                 raise ValueError(f"{self.name}: no equal pairs of {figure.noise_variant!r} for {figure.label!r}")
 
-    def described(self) -> dict[str, Any]:
-        """As plain data, for the result."""
+    def described(self, settings: Settings) -> dict[str, Any]:
+        """This run as plain data, for the result."""
         return {
             "name": self.name,
-            "title": self.title,
+            "title": self.titled(settings),
             "comparisons": [asdict(comparison) for comparison in self.comparisons],
             "figures": [asdict(figure) for figure in self.figures],
         }

@@ -28,7 +28,7 @@ def draw(document: Mapping[str, Any], directory: Path) -> list[Path]:
 
     written = []
     for entry in document["benchmarks"]:
-        found = [outcome for outcome in analysis.of_benchmark(entry) if outcome.values]
+        found = [outcome for outcome in analysis.of_benchmark(document, entry) if outcome.values]
         if not found:
             continue
         canvas = Canvas(figsize=(9, 1.1 + 0.85 * len(found)), layout="constrained")
@@ -36,7 +36,9 @@ def draw(document: Mapping[str, Any], directory: Path) -> list[Path]:
         panels = canvas.subplots(len(found), 1, squeeze=False)[:, 0]
         for panel, outcome in zip(panels, found, strict=True):
             _panel(panel, outcome)
-        canvas.suptitle(entry["title"] + (" (DOUBTFUL)" if analysis.doubtful(entry) else ""), fontsize=10)
+        canvas.suptitle(
+            analysis.heading(document, entry) + (" (DOUBTFUL)" if analysis.doubtful(entry) else ""), fontsize=10
+        )
         canvas.supxlabel(
             "dots: values; bar: median and 95 % interval; dashed: aim, shaded: noise around it", fontsize=7
         )

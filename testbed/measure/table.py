@@ -47,21 +47,28 @@ def text(document: Mapping[str, Any]) -> str:
     """The tables of all benchmarks for a terminal."""
     parts = []
     for entry in document["benchmarks"]:
-        rows = [row(outcome) for outcome in analysis.of_benchmark(entry)]
-        parts.append("\n".join([entry["title"], *_aligned([list(COLUMNS), *rows]), *notes(entry)]))
+        rows = [row(outcome) for outcome in analysis.of_benchmark(document, entry)]
+        parts.append("\n".join([analysis.heading(document, entry), *_aligned([list(COLUMNS), *rows]), *notes(entry)]))
     return "\n\n".join(parts)
 
 
 def markdown(document: Mapping[str, Any]) -> str:
     """The same to paste into a page, with what it was measured on."""
     environment, settings = document["environment"], document["settings"]
+    short = "A quick run, which only shows that it works. " if analysis.quick(document) else ""
     parts = [
-        f"Measured {document['created']} on {environment.get('summary', 'an unknown machine')}; at most"
+        f"{short}Measured {document['created']} on {environment.get('summary', 'an unknown machine')}; at most"
         f" {settings['pairs']} pairs of each kind, seed {settings['seed']}."
     ]
     for entry in document["benchmarks"]:
-        rows = [row(outcome) for outcome in analysis.of_benchmark(entry)]
-        lines = [f"### {entry['title']}", "", _bar(COLUMNS), _bar(["---"] * len(COLUMNS)), *(_bar(one) for one in rows)]
+        rows = [row(outcome) for outcome in analysis.of_benchmark(document, entry)]
+        lines = [
+            f"### {analysis.heading(document, entry)}",
+            "",
+            _bar(COLUMNS),
+            _bar(["---"] * len(COLUMNS)),
+            *(_bar(one) for one in rows),
+        ]
         parts.append("\n".join([*lines, "", *notes(entry)]).rstrip())
     return "\n\n".join(parts) + "\n"
 

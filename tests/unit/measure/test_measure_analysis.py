@@ -105,6 +105,27 @@ def test_the_table_and_the_page(stored: dict[str, Any]) -> None:
     assert "| ratio | 0.5625 | 0.5000 .. 0.6250 | +-0.05000 |  | >= 0.5500 | met, indicative | 6 |" in page
 
 
+def test_a_quick_run_says_so_wherever_its_figures_stand(stored: dict[str, Any]) -> None:
+    stored["settings"]["quick"] = True
+    lines, page = table.text(stored).splitlines(), table.markdown(stored)
+    assert lines[0] == "A stored result (quick)"
+    assert "met, quick" in table.text(stored) and "indicative" not in table.text(stored)
+    assert page.startswith("A quick run") and "### A stored result (quick)" in page and "| met, quick |" in page
+    for pairs in (stored["benchmarks"][0]["pairs"], stored["benchmarks"][0]["pairs"] * 20):
+        stored["benchmarks"][0]["pairs"] = pairs
+        assert {outcome.strength for outcome in analysis.outcomes(stored)} == {"quick"}, "no claim, however many pairs"
+
+
+def test_the_plots_of_a_quick_run_say_so(
+    stored: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import matplotlib
+
+    monkeypatch.setitem(matplotlib.rcParams, "svg.fonttype", "none")  # text as text
+    stored["settings"]["quick"] = True
+    assert "A stored result (quick)" in plot.draw(stored, tmp_path)[0].read_text()
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [(None, "-"), (0.99123, "0.9912"), (4.5, "4.500"), (12345.6, "12346"), (0.00001234, "1.234e-05"), (0, "0")],

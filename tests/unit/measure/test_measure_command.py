@@ -20,6 +20,13 @@ def test_the_list_names_every_benchmark_and_its_time(capsys: pytest.CaptureFixtu
     assert all(" s  " in line for line in lines)
 
 
+def test_the_list_of_a_quick_run_is_of_what_it_would_do(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["--list", "--quick"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert next(line for line in lines if line.startswith("hosts")).endswith("per node (quick)")
+    assert any("  20 connections at once" in line for line in lines)
+
+
 def test_an_unknown_name_is_refused_before_anything_starts(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -47,7 +47,7 @@ def test_a_void_pair_is_measured_again_and_both_are_kept() -> None:
     assert len(bed.runs) == 2 * (12 + 1)
     assert analysis.void_count(run.entry) == 1 and analysis.doubtful(run.entry) is None
     assert "1 void" in run.said.getvalue()
-    assert [outcome.count for outcome in analysis.of_benchmark(run.entry)] == [6, 6, 6]
+    assert [outcome.count for outcome in analysis.of_benchmark(run.document, run.entry)] == [6, 6, 6]
 
 
 def test_on_a_machine_that_stays_busy_the_result_is_there_and_doubtful() -> None:
@@ -59,7 +59,7 @@ def test_on_a_machine_that_stays_busy_the_result_is_there_and_doubtful() -> None
     assert len(pairs) == 12 + 12
     assert sum(pair["used"] for pair in pairs) == 12
     assert analysis.doubtful(run.entry) == "12 of 12 pairs were measured on a busy machine"
-    outcome = next(analysis.of_benchmark(run.entry))
+    outcome = next(analysis.of_benchmark(run.document, run.entry))
     assert outcome.median == 5.0 and outcome.strength == "indicative" and outcome.doubtful
 
 

@@ -57,6 +57,21 @@ def test_a_quick_run_replaces_parameters() -> None:
     assert plan().chosen(Settings(quick=True)) == {"seconds": 0.5}
 
 
+def test_a_title_says_what_this_run_does() -> None:
+    titles = {one.name: (one.titled(Settings()), one.titled(Settings(quick=True))) for one in BENCHMARKS}
+    assert titles["parallel"][0].startswith("200 connections at once, 100,000 bytes each")
+    assert titles["parallel"][1].startswith("20 connections at once, 100,000 bytes each")
+    assert titles["hosts"][0].startswith("50 hosts") and titles["hosts"][1].startswith("4 hosts")
+    assert "RTT 10 ms" in titles["connect-10ms"][1] and "MTU 9000" in titles["unshaped-9000"][1]
+    described = next(one for one in BENCHMARKS if one.name == "hosts").described(Settings(quick=True))
+    assert described["title"] == titles["hosts"][1]
+
+
+@pytest.mark.parametrize("benchmark", BENCHMARKS, ids=lambda benchmark: benchmark.name)
+def test_what_a_quick_run_shortens_stands_in_the_title(benchmark: Benchmark) -> None:
+    assert benchmark.titled(Settings()) != benchmark.titled(Settings(quick=True))
+
+
 @pytest.mark.parametrize("benchmark", BENCHMARKS, ids=lambda benchmark: benchmark.name)
 def test_every_benchmark_has_the_pairs_that_its_figures_need(benchmark: Benchmark) -> None:
     benchmark.check()
