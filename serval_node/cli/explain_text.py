@@ -8,6 +8,7 @@ from typing import Any
 
 # A SYN comes from a program of this host, or from the network.
 PROGRAM, NETWORK = "program", "network"
+PASSED_OVER = "passed over: this host is no service router and sends on nothing that comes from the network"
 _SELECTORS = {
     "weighted-random": "by chance, in proportion to the weights",
     "round-robin": "in turn, as often as the weights say",
@@ -79,7 +80,7 @@ def step_of(answer: Mapping[str, Any], address: str | None) -> Step:
         elif view.wins:
             view.why = _why(rule, longer_passed=bool(step.rules))
         else:
-            view.why = "passed over: this host is no service router and sends on nothing that comes from the network"
+            view.why = PASSED_OVER
         step.rules.append(view)
     if answer["refusal"] is not None:
         step.outcome, step.errno = _no_rule(side, reset=answer["reset"]), answer["errno"]

@@ -10,18 +10,21 @@ from __future__ import annotations
 import glob
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from serval_node.cli.connect import connect_socket, new_socket
 from serval_node.cli.errors import CommandError
 from serval_node.cli.event_text import EventWords
+from serval_node.cli.explain_text import PASSED_OVER
 from serval_node.cli.output import columns, print_json
 from serval_node.control.local import Client, ControlError
 
 OTHER_NODES = "/run/testbed/hosts/*/control.sock"
 LAST_STEP_LIMIT = 1.0
 _NEVER = 1e18
+_REPEATED = ("SynResolved", "SynSent", "SynForwarded", "SynDelayed", "Refused")
+"""Steps that each retransmission of the SYN takes again."""
 
 Event = Mapping[str, Any]
 Logs = dict[str, list[dict[str, Any]]]
@@ -50,7 +53,8 @@ class Connect:
 def trace(client: Client, service: str, timeout: float, *, as_json: bool) -> int:
     """Connect once and print the steps; raises CommandError when the connect fails, ControlError for no service."""
     # Before a flowID is reserved: whether the text is a service at all.
-    own = client.request("explain", service=service)["name"]
+    explained = client.request("explain", service=service)
+    own = explained["name"]
     words = EventWords({address: name for name, address in client.request("hosts")["hosts"].items()})
     start = client.request("events", since=_NEVER)["now"]
     seconds: float | None = None
@@ -62,7 +66,7 @@ def trace(client: Client, service: str, timeout: float, *, as_json: bool) -> int
         except CommandError as error:
             failure = error
         logs = _collect(client, connect, start, words, connected=failure is None)
-    steps = story(connect, logs, words)
+    steps = _with_passed_over(story(connect, logs, words), explained["service_id"], own)
     stopped = where_it_stopped(steps, set(logs), words) if failure is not None else None
     if as_json:
         shown = [{key: value for key, value in asdict(step).items() if key != "event"} for step in steps]
@@ -98,6 +102,40 @@ def _other_logs(own: str, start: float) -> Logs:
         except ControlError:
             continue  # a node that is down or being started has no part in this connect
     return logs
+
+
+def _with_passed_over(steps: list[Step], service_id: str, own: str) -> list[Step]:
+    """A host that forwards nothing logs "no rule" also where it has one for its own programs; the steps then say so."""
+    matching: dict[str, str | None] = {}
+    for step in steps:
+        if _finds_no_rule(step.event) and step.host != own and step.host not in matching:
+            matching[step.host] = _passed_over_at(step, service_id)
+    return name_passed_over(steps, matching)
+
+
+def _passed_over_at(step: Step, service_id: str) -> str | None:
+    """The longest rule that matches at a host that found none for this SYN, None: none, or the host cannot be asked."""
+    try:
+        with Client(OTHER_NODES.replace("*", step.host), timeout=1.0) as node:
+            address = node.request("status")["addresses"][0]
+            syn = {"client": step.event["client"], "received_at": address, "sources": []}
+            answer = node.request("explain", service=service_id, **syn)
+    except (ControlError, IndexError):
+        return None  # it went down meanwhile, or has lost its addresses
+    return next((rule["service"] for rule in answer["rules"] if answer["refusal"] is not None), None)
+
+
+def name_passed_over(steps: Iterable[Step], matching: Mapping[str, str | None]) -> list[Step]:
+    """The steps, where a rule (by host) matches but was passed over naming it. Pure."""
+    named = []
+    for step in steps:
+        rule = matching.get(step.host) if _finds_no_rule(step.event) else None
+        named.append(step if rule is None else replace(step, text=f"rule {rule} is {PASSED_OVER}"))
+    return named
+
+
+def _finds_no_rule(event: Event) -> bool:
+    return event["event"] == "Refused" and event["reason"] == "no_rule"
 
 
 def story(connect: Connect, logs: Mapping[str, Iterable[Event]], words: EventWords) -> list[Step]:
@@ -172,9 +210,28 @@ def _stop(last: Step, reached: set[str], words: EventWords) -> str:
         return f"at {last.host}: the socket that listens on port {event['port']} did not complete the connection"
     if event["event"] == "SynDelayed":
         return f"at {last.host}: {last.text}, and nobody decided in time"
-    if event["event"] == "Refused" and event["reason"] == "no_rule":
+    if _finds_no_rule(event) and PASSED_OVER not in last.text:
         return f"at {last.host}: {last.text}: no socket that listens there has the name, and no rule sends the SYN on"
     return f"at {last.host}: {last.text}"
+
+
+def folded(steps: Iterable[Step]) -> list[Step]:
+    """The steps with those of retransmissions told at the first of their kind. Pure."""
+    first: dict[tuple[str, str], Step] = {}
+    again: dict[int, list[float]] = {}
+    kept = []
+    for step in steps:
+        same = first.setdefault((step.host, step.text), step)
+        if same is step or step.event["event"] not in _REPEATED:
+            kept.append(step)
+        else:
+            again.setdefault(id(same), []).append(step.time - same.time)
+    return [
+        replace(step, text=f"{step.text}; again after {', '.join(f'{time:.1f}' for time in again[id(step)])} s")
+        if id(step) in again
+        else step
+        for step in kept
+    ]
 
 
 def story_text(
@@ -182,7 +239,7 @@ def story_text(
 ) -> str:
     """The steps as a table, times in milliseconds since the command began to connect."""
     rows = [["0.00", own, f"connect({service})"]]
-    rows += [[f"{(step.time - start) * 1000:.2f}", step.host, step.text] for step in steps]
+    rows += [[f"{(step.time - start) * 1000:.2f}", step.host, step.text] for step in folded(steps)]
     lines = [columns(["MS", "HOST", "STEP"], rows)]
     if seconds is not None:
         lines.append(f"connect() took {seconds * 1000:.2f} ms")

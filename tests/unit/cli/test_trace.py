@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from serval_node.cli.event_text import EventWords
-from serval_node.cli.trace import Connect, story, story_text, where_it_stopped
+from serval_node.cli.trace import Connect, folded, name_passed_over, story, story_text, where_it_stopped
 
 WORDS = EventWords({"10.0.0.1": "ann", "10.0.0.2": "cleo", "10.0.0.4": "dan"})
 CONNECT = Connect("ann", 2, "web.example")
@@ -177,3 +177,29 @@ def test_other_connects_of_the_host_are_left_out() -> None:
     other = {**failed(1.0, "no_rule"), "flow_id": 7}
     elsewhere = {**refused(1.1, "no_rule", None), "client_flow": 7}
     assert [step.host for step in story(CONNECT, {"ann": [other, *TO_CLEO], "cleo": [elsewhere]}, WORDS)] == ["ann"] * 2
+
+
+def test_a_rule_that_a_host_passes_over_is_named_as_explain_names_it() -> None:
+    logs = {"ann": TO_CLEO, "cleo": [refused(1.1, "no_rule", None)]}
+    steps = name_passed_over(story(CONNECT, logs, WORDS), {"cleo": "loop.example"})
+    said = "rule loop.example is passed over: this host is no service router and sends on nothing"
+    assert steps[-1].text.startswith(said)
+    assert [step.text for step in steps[:-1]] == [step.text for step in story(CONNECT, {"ann": TO_CLEO}, WORDS)]
+    assert (where_it_stopped(steps, ALL, WORDS) or "").startswith(f"stopped at cleo: {said}")
+    unknown = name_passed_over(story(CONNECT, logs, WORDS), {"cleo": None})
+    assert unknown[-1].text == "no rule matches for web.example"
+
+
+def test_retransmissions_are_told_with_the_first_of_their_kind() -> None:
+    def later(event: dict[str, Any], seconds: float) -> dict[str, Any]:
+        return {**event, "time": event["time"] + seconds}
+
+    own = [later(event, seconds) for seconds in (0, 1, 3) for event in TO_CLEO]
+    logs = {"ann": [*own, failed(9, "no_rule")], "cleo": [later(refused(1.1, "no_rule", None), s) for s in (0, 3)]}
+    texts = [(step.host, step.text.partition("; again")[2]) for step in folded(story(CONNECT, logs, WORDS))]
+    assert texts == [("ann", " after 1.0, 3.0 s")] * 2 + [("cleo", " after 3.0 s"), ("ann", "")]
+
+
+def test_steps_that_do_not_repeat_are_left_as_they_are() -> None:
+    steps = story(CONNECT, LOGS, WORDS)
+    assert folded(steps) == steps
