@@ -53,7 +53,7 @@ _SAL0 = "198.18.0.1"
 _TCP_CLOSE = 7  # the first byte of TCP_INFO: no connection, nor one in the making
 _VIRTUAL = ipaddress.IPv4Network("198.18.0.0/16")
 _REASONS = {
-    errno.ENETUNREACH: "no rule of this host leads to {}, or no route to where it leads (serval explain {})",
+    errno.ENETUNREACH: "no rule of this host leads to {0}, or no route to where it leads (serval explain {0})",
     errno.EHOSTUNREACH: "this host refuses {}: a DROP rule, or a wait under DELAY that ended without another rule",
     errno.ECONNREFUSED: "nobody serves {}",
     errno.ETIMEDOUT: "no answer from {}",
