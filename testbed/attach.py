@@ -1,4 +1,4 @@
-"""Finding the sandboxes that run, and running a command in one of them.
+"""Finding the sandboxes that run, and running a command in one of them, or in one of its hosts.
 
 PID 1 of every sandbox has a marker in its command line, which it gets when the sandbox is complete: /proc is the
 registry, and no file is left behind that could be wrong.
@@ -12,6 +12,7 @@ import select
 import shlex
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NoReturn
@@ -19,19 +20,24 @@ from typing import NoReturn
 from testbed import ancestors, init, linux
 from testbed.errors import TestbedError
 from testbed.terminal import Terminal
+from testbed.words import did_you_mean
 
+_SHELL = "mininet:"  # Mininet starts the shell of each node with this and its name as last word
 _INNER = linux.CLONE_NEWNS | linux.CLONE_NEWNET | linux.CLONE_NEWIPC | linux.CLONE_NEWUTS
 
 
 @dataclass(frozen=True)
 class Sandbox:
-    """A sandbox that runs: process id (of its first process, seen from here), owner, name and what it runs."""
+    """A sandbox that runs: process id (of its first process, seen from here), owner, name, what it runs, and its start
+    in the kernel's ticks since boot.
+    """
 
     pid: int
     uid: int
     gid: int
     name: str
     command: str
+    ticks: int
 
     @property
     def user(self) -> str:
@@ -41,9 +47,30 @@ class Sandbox:
         except KeyError:
             return str(self.uid)
 
+    @property
+    def started(self) -> float:
+        """Seconds since 1970."""
+        since_boot = self.ticks / os.sysconf("SC_CLK_TCK")
+        return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + since_boot
+
+    @property
+    def clock(self) -> str:
+        """When it was started, for people; with the day when that is another one."""
+        started, today = time.localtime(self.started), time.localtime()
+        return time.strftime("%H:%M:%S" if started[:3] == today[:3] else "%Y-%m-%d %H:%M:%S", started)
+
+    @property
+    def directory(self) -> str:
+        """Where it was started; "?" when that is not ours to know."""
+        try:
+            return os.readlink(f"/proc/{self.pid}/cwd")
+        except OSError:
+            return "?"
+
     def as_json(self) -> dict[str, object]:
         """For `testbed list --json`."""
-        return {"pid": self.pid, "user": self.user, "name": self.name, "command": self.command}
+        described = {"pid": self.pid, "user": self.user, "name": self.name, "command": self.command}
+        return {**described, "started": round(self.started, 2), "directory": self.directory}
 
 
 def find() -> list[Sandbox]:
@@ -59,6 +86,8 @@ def _inspect(pid: int) -> Sandbox | None:
     try:
         with open(f"/proc/{pid}/status") as file:
             fields = dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
+        with open(f"/proc/{pid}/stat") as file:
+            ticks = int(file.read().rpartition(") ")[2].split()[19])
     except OSError:  # it has just ended
         return None
     # A `grep` may have the word in its command line too; only one process is the first in its namespace.
@@ -66,7 +95,7 @@ def _inspect(pid: int) -> Sandbox | None:
         return None
     _, name, _, _, _, *argv = process.arguments[process.arguments.index(init.MARKER) :] + ("",) * 5
     command = shlex.join([word for word in argv if word])
-    return Sandbox(pid, int(fields["Uid"].split()[1]), int(fields["Gid"].split()[1]), name, command)
+    return Sandbox(pid, int(fields["Uid"].split()[1]), int(fields["Gid"].split()[1]), name, command, ticks)
 
 
 def choose(wanted: str | None) -> Sandbox:
@@ -75,12 +104,51 @@ def choose(wanted: str | None) -> Sandbox:
     matching = [entry for entry in everything if wanted is None or wanted in (entry.name, str(entry.pid))]
     if len(matching) == 1:
         return matching[0]
-    running = ", ".join(f"{entry.pid} ({entry.name})" for entry in everything)
+    running = ", ".join(f"{entry.pid} ({entry.name}, since {entry.clock}, {entry.directory})" for entry in everything)
     if not everything:
         raise TestbedError("no sandbox is running", "start one: testbed run datacenter")
     if not matching:
         raise TestbedError(f"no sandbox called {wanted} is running", f"running: {running}")
     raise TestbedError("several sandboxes are running: say which, by its process id", f"running: {running}")
+
+
+def hosts(target: Sandbox) -> dict[str, int]:
+    """The hosts of the network that runs in a sandbox: process id, as seen inside, of each one's shell.
+
+    Nodes without a network namespace of their own, as switches, are none. Raises TestbedError.
+    """
+    try:
+        _same(target.pid, target.pid, "pid")
+    except PermissionError as error:
+        raise _refused(target, error) from None
+    except FileNotFoundError:
+        raise TestbedError(f"the sandbox {target.pid} has just ended") from None
+    found = {}
+    for entry in filter(str.isdigit, os.listdir("/proc")):
+        process = ancestors.read_process(int(entry))
+        if process is None or not process.arguments or not process.arguments[-1].startswith(_SHELL):
+            continue
+        try:
+            if _same(target.pid, int(entry), "pid") and not _same(target.pid, int(entry), "net"):
+                with open(f"/proc/{entry}/status") as file:
+                    inside = next(line for line in file if line.startswith("NSpid:")).split()[-1]
+                found[process.arguments[-1].removeprefix(_SHELL)] = int(inside)
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it has just ended
+        except PermissionError:
+            continue  # of another user, so of another sandbox
+    return found
+
+
+def in_host(target: Sandbox, name: str, argv: Sequence[str]) -> list[str]:
+    """The command line that, in the sandbox, runs a command in one of its hosts. Raises TestbedError."""
+    known = hosts(target)
+    if name not in known:
+        there = f"there are: {', '.join(sorted(known))}" if known else "no network runs there"
+        raise TestbedError(
+            f"no host {name!r} in the sandbox {target.pid} ({target.name}){did_you_mean(name, known)}", there
+        )
+    return ["mnexec", "-a", str(known[name]), *argv]
 
 
 def attach(target: Sandbox, argv: Sequence[str]) -> int:
@@ -136,6 +204,11 @@ def _become_owner(target: Sandbox) -> None:
     os.setgroups([])
     os.setresgid(target.gid, target.gid, target.gid)
     os.setresuid(target.uid, target.uid, target.uid)
+
+
+def _same(first: int, second: int, kind: str) -> bool:
+    """Whether two processes are in one namespace of this kind."""
+    return os.stat(f"/proc/{first}/ns/{kind}").st_ino == os.stat(f"/proc/{second}/ns/{kind}").st_ino
 
 
 def _is_foreign(pid: int, kind: str) -> bool:

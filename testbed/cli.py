@@ -65,12 +65,17 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="default: a shell")
     command.set_defaults(action=_exec)
 
-    command = commands.add_parser("attach", help="run a command (default: a shell) in a sandbox that is running")
+    command = commands.add_parser(
+        "attach", help="run a command (default: a shell) in a sandbox that is running, or in a host of its network"
+    )
+    command.add_argument("--host", metavar="NAME", help="in this host: its interfaces, its Serval node, its files")
     command.add_argument("sandbox", nargs="?", metavar="SANDBOX", help="name or process id (default: the only one)")
     command.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="default: a shell")
     command.set_defaults(action=_attach)
 
-    command = commands.add_parser("list", help="list the sandboxes that are running")
+    command = commands.add_parser(
+        "list", help="list the sandboxes that are running, with when and where they were started"
+    )
     command.add_argument("--json", action="store_true", help="print one JSON document")
     command.set_defaults(action=_list)
 
@@ -148,7 +153,11 @@ def _exec(options: argparse.Namespace) -> int:
 
 
 def _attach(options: argparse.Namespace) -> int:
-    return attach.attach(attach.choose(options.sandbox), _command(options))
+    if options.command[:1] == ["--host"] and len(options.command) > 1:
+        # argparse takes all that follows the sandbox's name for the command.
+        options.host, options.command = options.command[1], options.command[2:]
+    target, command = attach.choose(options.sandbox), _command(options)
+    return attach.attach(target, command if options.host is None else attach.in_host(target, options.host, command))
 
 
 def _list(options: argparse.Namespace) -> int:
@@ -159,5 +168,6 @@ def _list(options: argparse.Namespace) -> int:
     if not found:
         print("no sandbox is running")
     for entry in found:
-        print(f"{entry.pid:>8}  {entry.user:<12} {entry.name:<20} {entry.command}")
+        where = f"since {entry.clock} in {entry.directory}"
+        print(f"{entry.pid:>8}  {entry.user:<12} {entry.name:<20} {where}  {entry.command}")
     return 0

@@ -35,7 +35,7 @@ ELSEWHERE = (
         r"make test-wireshark|(wireshark|tshark) .*", "setup does not install it", "tests/wireshark/test_tshark.py"
     ),
     Elsewhere(
-        r"\.venv/bin/testbed attach",
+        r"\.venv/bin/testbed attach( --host ann)?",
         "a shell to type in, and the only sandbox is meant",
         "tests/sandbox/test_attach.py",
     ),

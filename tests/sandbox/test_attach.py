@@ -7,6 +7,7 @@ import os
 import pwd
 import signal
 import subprocess
+import time
 from collections.abc import Callable
 
 import pytest
@@ -103,3 +104,40 @@ def test_missing_program(start: Callable[..., Run]) -> None:
     run = start()
     done = _testbed("attach", run.token, "--", "no-such-program")
     assert (done.returncode, done.stderr) == (127, "testbed: no-such-program: no such program\n")
+
+
+def test_a_host_of_the_network(start: Callable[..., Run]) -> None:
+    run = start()
+    show = "readlink /proc/self/ns/net /proc/self/ns/mnt; command -v serval"
+    shell = "unshare --net --mount sh -c 'readlink /proc/self/ns/net /proc/self/ns/mnt; sleep 600; true' mininet:ann"
+    with subprocess.Popen(
+        [*TESTBED, "attach", run.token, "--", "sh", "-c", f"{shell}; true"],
+        cwd=ROOT,
+        env={**os.environ, "TOKEN": run.token},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as host:
+        assert host.stdout is not None
+        own = [host.stdout.readline().strip() for _ in range(2)]
+        assert not run.namespaces & set(own)
+        for words in (["--host", "ann", run.token], [run.token, "--host", "ann"]):
+            done = _testbed("attach", *words, "--", "sh", "-c", show)
+            assert done.stdout.split()[:2] == own, done.stderr
+            assert done.stdout.split()[2].endswith("/serval")
+        done = _testbed("attach", "--host", "anna", run.token, "--", "true")
+        assert done.returncode == 1
+        assert f"no host 'anna' in the sandbox {run.init} ({run.token}); did you mean ann?" in done.stderr
+        assert "there are: ann" in done.stderr
+        os.kill(run.outer, signal.SIGKILL)
+        host.wait(10)
+
+
+def test_two_runs_differ_in_when_and_where_they_were_started(start: Callable[..., Run]) -> None:
+    before = time.time()
+    run = start()
+    entry = next(item for item in json.loads(_testbed("list", "--json").stdout) if item["name"] == run.token)
+    assert entry["directory"] == str(ROOT)
+    assert before - 1 < entry["started"] < time.time() + 1
+    line = next(line for line in _testbed("list").stdout.splitlines() if run.token in line)
+    assert f"since {time.strftime('%H:', time.localtime(entry['started']))}" in line
+    assert f" in {ROOT} " in line
