@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import IPv4Address
 from pathlib import Path
 from types import FrameType
@@ -54,6 +55,7 @@ def run(topology: str, arguments: Sequence[str]) -> int:
         options = _parser(topology, kind).parse_args(_joined(arguments, kind))
         topo = kind(**_parameters(kind, options))
         _check_links(topo)
+        _check_apps(options.app)
     except (TopologyError, ValueError) as error:
         report(TestbedError(f"{topology}: {error}"))
         return 2
@@ -93,6 +95,21 @@ def _check_links(topo: Declared) -> None:
                 raise TestbedError(f"a link's delay must be from 0 to {MAX_DELAY:g} s, not {shape.delay:g} s")
         except TestbedError as error:
             raise TestbedError(f"link {first}-{second}: {error.message}", error.hint) from None
+
+
+def _check_apps(names: Sequence[str]) -> None:
+    """Raises TestbedError for a Ryu app whose file cannot be read, or is no Python, before anything is started."""
+    for name in names:
+        if not name.endswith(".py"):
+            continue  # a module: which there are, only the controller's Python knows
+        try:
+            compile(Path(name).read_bytes(), name, "exec", dont_inherit=True)
+        except OSError as error:
+            hint = "--app takes a Python file, or the name of a module"
+            raise TestbedError(f"--app {name}: {error.strerror}", hint) from None
+        except (SyntaxError, ValueError) as error:
+            line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
+            raise TestbedError(f"--app {name} is no Python: {getattr(error, 'msg', error)}{line}") from None
 
 
 def say(line: str) -> None:
@@ -169,6 +186,9 @@ class _Run:
         stamp = time.strftime("%Y%m%d-%H%M%S")
         asked = self.options.capture
         chosen = (Path(asked) if asked else RESULTS / f"{self.topology}-{stamp}" / "capture").absolute()
+        made = [path for path in (chosen, *chosen.parents) if not path.exists()]
+        # What is registered first is undone last: an interrupted start leaves no directory without captures.
+        self.net.undo_at_stop("the captures' directory", partial(_remove_empty, made))
         try:
             make_directory(chosen)
             requirements.check_writable(chosen)
@@ -190,6 +210,15 @@ class _Run:
             say(f"  look at it with Wireshark, or: {Path(sys.executable)} -m serval_node.capture {merged}")
 
         self.net.undo_at_stop("the capture", finish)
+
+
+def _remove_empty(directories: Sequence[Path]) -> None:
+    """Remove these, the innermost first, up to one that is not empty."""
+    for directory in directories:
+        try:
+            directory.rmdir()
+        except OSError:  # it has captures in it, or was never made
+            return
 
 
 def banner(net: ServalNetwork, measured: Calibration | None) -> list[str]:
@@ -252,7 +281,8 @@ def _apps(names: Sequence[str], *, fabric: bool = False) -> list[str]:
 
 
 def _parser(topology: str, kind: type[Declared]) -> argparse.ArgumentParser:
-    parser = _Parser(prog=f"testbed run {topology}", description=kind.summary)
+    # An abbreviation would be taken for whatever it is the beginning of, and a typing error with it.
+    parser = _Parser(prog=f"testbed run {topology}", description=kind.summary, allow_abbrev=False)
     for name, text in kind.parameters.items():
         parser.add_argument(_option(name), dest=name, metavar="X", help=text)
     parser.add_argument(
@@ -295,7 +325,7 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         unknown = message.partition("unrecognized arguments: ")[2].split()
         known = [option for action in self._actions for option in action.option_strings]
-        near = did_you_mean(unknown[0], known) if unknown else ""
+        near = did_you_mean(unknown[0].partition("=")[0], known) if unknown else ""
         report(TestbedError(f"{self.prog.split()[-1]}: {message}{near}", f"all options: {self.prog} --help"))
         raise SystemExit(2)
 

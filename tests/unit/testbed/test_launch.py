@@ -77,7 +77,10 @@ def test_a_wrong_delay_says_how_delays_are_written(delay: str, capsys: pytest.Ca
     ("arguments", "complaint"),
     [
         (["--bogus"], "unrecognized arguments: --bogus"),
-        (["--rack", "x", "--hots", "3"], "unrecognized arguments: --hots 3; did you mean --hosts?"),
+        (["--racks", "1", "--hots", "3"], "unrecognized arguments: --hots 3; did you mean --hosts?"),
+        (["--rack", "1"], "unrecognized arguments: --rack 1; did you mean --racks?"),
+        (["--rack=1"], "unrecognized arguments: --rack=1; did you mean --racks?"),
+        (["--capt"], "unrecognized arguments: --capt; did you mean --capture?"),
         (["extra"], "unrecognized arguments: extra"),
         (["--seed", "x"], "argument --seed: invalid int value: 'x'"),
         (["--snap", "-1"], "argument --snap: '-1' is no number of bytes from 0 on"),
@@ -92,6 +95,48 @@ def test_an_unknown_option_is_named_and_the_way_to_all_options(
     assert capsys.readouterr().err == (
         f"testbed: datacenter: {complaint}\n  all options: testbed run datacenter --help\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [(None, "No such file or directory"), ("def broken(:", "is no Python: "), ("x = '\\0", "is no Python: ")],
+)
+def test_a_wrong_app_is_noticed_before_anything_is_started(
+    text: str | None, complaint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    app = tmp_path / "mine.py"
+    if text is not None:
+        app.write_text(text)
+    assert launch.run("datacenter", ["--app", str(app)]) == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith(f"testbed: datacenter: --app {app}")
+    assert complaint in shown
+
+
+@pytest.mark.parametrize("captured", [False, True])
+def test_a_start_that_is_interrupted_leaves_no_empty_directory(
+    captured: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = ServalNetwork.__new__(ServalNetwork)  # a real one is built in a sandbox only
+    net._undo = []
+    options = launch._parser("datacenter", Datacenter).parse_args(["--capture"])
+    monkeypatch.setattr(launch, "RESULTS", tmp_path / "results")
+    directory = launch._Run("datacenter", net, options)._capture_directory()
+    assert directory.is_dir()
+    if captured:
+        (directory / "ann-eth0.pcap").write_text("frames")
+    assert net.stop()
+    assert directory.exists() is captured
+    assert (tmp_path / "results").exists() is captured
+
+
+def test_a_directory_that_was_there_before_stays(tmp_path: Path) -> None:
+    net = ServalNetwork.__new__(ServalNetwork)
+    net._undo = []
+    options = launch._parser("datacenter", Datacenter).parse_args(["--capture", str(tmp_path)])
+    launch._Run("datacenter", net, options)._capture_directory()
+    assert net.stop()
+    assert tmp_path.is_dir()
 
 
 def test_logs_of_a_failed_run_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
