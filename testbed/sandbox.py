@@ -153,7 +153,7 @@ def _restore_directory(directory: str) -> None:
 
 
 def _environment(name: str) -> dict[str, str]:
-    """The caller's, with this Python's programs and root's on PATH, and Open vSwitch's tools turned to the private one."""
+    """The caller's, with this Python's programs and root's on PATH, and Open vSwitch's tools turned to the run's."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("OVS_")}
     path = environment.get("PATH", os.defpath).split(os.pathsep)
     path = [entry for entry in (os.path.dirname(sys.executable),) if entry not in path] + path
