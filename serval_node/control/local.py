@@ -51,6 +51,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -137,9 +138,21 @@ def checked(answer: Mapping[str, Any], path: str) -> dict[str, Any]:
 
 
 def _unreachable(path: str, error: OSError) -> ControlUnreachable:
+    if isinstance(error, FileNotFoundError) and path == CONTROL_PATH and not _entries(os.path.dirname(path)):
+        # A node that has ended leaves its log there; a plain host has at most the empty directory.
+        return ControlUnreachable(
+            "this host has no Serval node: take one that has (under testbed mn, --host serval gives each host one)"
+        )
     if isinstance(error, (FileNotFoundError, ConnectionRefusedError)):
         return ControlUnreachable(f"nothing listens on {path}: is the daemon running in this host?")
     return ControlUnreachable(f"{path}: {error.strerror or error}")
+
+
+def _entries(directory: str) -> list[str]:
+    try:
+        return os.listdir(directory)
+    except OSError:
+        return []
 
 
 def _set_timeout(connection: socket.socket, timeout: float | None) -> None:

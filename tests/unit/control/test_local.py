@@ -136,3 +136,26 @@ def test_an_endless_line_is_refused() -> None:
     assert decoder.feed(b'{"a":1}\n{"b"') == [{"a": 1}]
     with pytest.raises(ProtocolError, match="more than 10"):
         decoder.feed(b":2         ")
+
+
+@pytest.mark.parametrize(
+    ("there", "said"),
+    [
+        (None, "this host has no Serval node: .*--host serval"),
+        ([], "this host has no Serval node: .*--host serval"),
+        (["servald.log"], "is the daemon running in this host"),
+    ],
+)
+def test_a_host_without_a_node_is_told_from_one_whose_node_has_ended(
+    there: list[str] | None, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "serval" / "control.sock"
+    if there is not None:
+        path.parent.mkdir()
+    for name in there or []:
+        (path.parent / name).touch()
+    monkeypatch.setattr(local, "CONTROL_PATH", str(path))
+    with pytest.raises(ControlUnreachable, match=said):
+        Client(str(path)).request("status")
+    with pytest.raises(ControlUnreachable, match="is the daemon running"):
+        Client(str(tmp_path / "elsewhere.sock")).request("status")
