@@ -35,6 +35,10 @@ class _NodeEvent(framework.EventBase):
         self.node, self.role = node.name, node.role
         self.addresses, self.datapath_id = node.addresses, node.datapath_id
 
+    def __repr__(self) -> str:
+        where = ", ".join(self.addresses)
+        return f"<{type(self).__name__} {self.node} ({self.role}) at {where}, datapath {self.datapath_id:#018x}>"
+
 
 class EventNodeUp(_NodeEvent):
     """A Serval node has connected and told its state."""
@@ -52,6 +56,9 @@ class _ServiceEvent(framework.EventBase):
         self.service, self.prefix = service, instance.prefix
         self.node, self.address = instance.node, instance.address
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.service} on {self.node} at {self.address}>"
+
 
 class EventServiceRegistered(_ServiceEvent):
     """A node listens for a service; also told of those that a node had when it connected."""
@@ -67,6 +74,9 @@ class EventServiceDelayed(framework.EventBase):
     def __init__(self, service: str, prefix: Prefix, node: str) -> None:
         super().__init__()
         self.service, self.prefix, self.node = service, prefix, node
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.service} at {self.node}>"
 
 
 EVENTS = [EventNodeUp, EventNodeDown, EventServiceRegistered, EventServiceUnregistered, EventServiceDelayed]
