@@ -80,7 +80,22 @@ def parser() -> argparse.ArgumentParser:
         metavar="NODE=WEIGHT",
         help="a weight in the place of what the instance asks for (its listeners)",
     )
+    _remember_usage(commands)
     return root
+
+
+def _remember_usage(commands: Any) -> None:
+    """Each command's own parser becomes `usage` of its options, for errors that are found when it has done its part."""
+    for command in commands.choices.values():
+        command.set_defaults(usage=command)
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The options; ends the program for wrong words, with the usage of the command that they belong to."""
+    options, strange = parser().parse_known_args(arguments)
+    if strange:
+        options.usage.error(f"unrecognized arguments: {' '.join(strange)}")
+    return options
 
 
 def _node_and_service(command: argparse.ArgumentParser) -> None:
@@ -101,12 +116,15 @@ def _rule_arguments(command: argparse.ArgumentParser, common: argparse.ArgumentP
     demux.add_argument("--protocol", choices=sorted(PROTOCOLS), default="tcp", help="of the listener")
     actions.add_parser("delay", help="queue first packets and tell the controller", parents=[common])
     actions.add_parser("drop", help="discard first packets", parents=[common])
+    _remember_usage(actions)
 
 
 def request_of(options: argparse.Namespace, usage_error: Callable[[str], Any]) -> dict[str, Any]:
     """The request that these arguments mean."""
     request = {
-        key: value for key, value in vars(options).items() if key not in ("json", "socket") and value is not None
+        key: value
+        for key, value in vars(options).items()
+        if key not in ("json", "socket", "usage") and value is not None
     }
     if options.op == "policy":
         weights = {}
@@ -215,9 +233,8 @@ _TEXTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    command_line = parser()
-    options = command_line.parse_args(arguments)
-    request = request_of(options, command_line.error)
+    options = parse(arguments)
+    request = request_of(options, options.usage.error)
     op = request.pop("op")
     try:
         with Client(options.socket, timeout=TIMEOUT) as client:
