@@ -6,7 +6,7 @@ It runs inside a sandbox only. Usable from a plain script (docs/mininet.md has a
 
     testbed.enter_sandbox()
     with ServalNetwork(Datacenter(racks=1)) as net:
-        print(net.run_in("ann", ["curl", "-s", "http://web.example/"]))
+        print(net.run_in("ann", ["curl", "-sS", "http://web.example/"]))
 """
 
 from __future__ import annotations
