@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -18,6 +19,7 @@ READY_SECONDS = 10.0
 STOP_SECONDS = 3.0
 COMMAND_SECONDS = 10.0
 _TAIL_LINES = 5
+_REASON = re.compile(r"(?:controller|[\w. -]+: error): (.+)")
 
 
 class Daemon:
@@ -82,7 +84,7 @@ class Daemon:
 
     def _error(self, message: str) -> TestbedError:
         lines = self.log.read_text(errors="replace").splitlines()[-_TAIL_LINES:]
-        text = f"{message}: {' | '.join(lines) or 'it printed nothing'}"
+        text = f"{message}: {reason(lines) or ' | '.join(lines) or 'it printed nothing'}"
         return TestbedError(text, _hints(text, f"its log is {self.log}"))
 
 
@@ -171,6 +173,14 @@ def run(
         text = f"`{command}` failed with {_status(done.returncode)}: {said}"
         raise TestbedError(text, symptoms.hint(said))
     return done.stdout
+
+
+def reason(lines: Sequence[str]) -> str | None:
+    """The last line of a program that says in it alone why it ended, as the controller does (below a traceback of an
+    app) and argparse (below the usage); None for other output.
+    """
+    found = _REASON.fullmatch(lines[-1]) if lines else None
+    return found[1] if found else None
 
 
 def _status(code: int) -> str:
