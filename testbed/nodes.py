@@ -18,6 +18,7 @@ from testbed.hosts import ServalHost
 SOCKET = Path("/run/testbed/launcher.sock")
 START_SECONDS = 20.0
 STOP_SECONDS = 5.0
+ENDING_SECONDS = 0.5
 POLL_SECONDS = 0.01
 MAX_REPORT = 1 << 20
 EVERYTHING = "0x00/0"  # the prefix of every serviceID
@@ -108,12 +109,12 @@ class Launcher:
         return warnings
 
     def running(self, name: str) -> bool:
-        """Whether this host's node runs. One that is ending by SIGKILL is waited for (STOP_SECONDS at most)."""
-        deadline = time.monotonic() + STOP_SECONDS
-        while name in self.pids and (state := _state(self.pids[name])) is not None:
-            if state != "Z" or time.monotonic() > deadline:
+        """Whether this host's node runs. Waits ENDING_SECONDS for one that has just been killed, so may be ending."""
+        deadline = time.monotonic() + ENDING_SECONDS
+        while name in self.pids and Path(f"/proc/{self.pids[name]}").exists():
+            if time.monotonic() > deadline:
                 return True
-            time.sleep(POLL_SECONDS)  # the launcher hears of it in a moment
+            time.sleep(POLL_SECONDS)  # it is there until the launcher has heard of its end
         return False
 
     def ended(self) -> list[str]:
@@ -146,14 +147,6 @@ class Launcher:
         if not data:
             raise TestbedError("the nodes' launcher has ended", f"its log is {self._log}")
         return json.loads(data)
-
-
-def _state(pid: int) -> str | None:
-    """The letter that the kernel has for a process's state, Z for one that has ended; None when there is none."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][:1]
-    except OSError:
-        return None
 
 
 def ask(host: ServalHost, op: str, **fields: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from testbed import hosts, nodes, openvswitch, processes, switches, sysctl
+from testbed import hosts, nodes, openvswitch, processes, sandbox, switches, sysctl
 from testbed.errors import TestbedError
 from testbed.links import check_rate
 from testbed.network import CONTROLLER_SOCKET, ServalNetwork
@@ -179,3 +179,60 @@ def test_the_sandboxs_own_settings_are_not_mininets(nothing_left: None) -> None:
     with ServalNetwork(Datacenter(**SMALL)):
         # Mininet's fixLimits would have written both.
         assert (sysctl.read("net.ipv4.tcp_rmem"), sysctl.read("net.ipv4.tcp_wmem")) == before
+
+
+ASK_TWICE = """
+import sys
+from serval_node import socket as serval
+with serval.create_connection("ask.example", 10) as conn:
+    for word in (b"before", b"after"):
+        conn.sendall(word)
+        print(conn.recv(100).decode(), flush=True)
+        sys.stdin.readline()
+"""
+
+
+def test_a_link_that_comes_up_again_has_its_routes_and_flows(nothing_left: None) -> None:
+    with ServalNetwork(Datacenter(**SMALL)) as net:
+        ann, dan = net.serval_host("ann"), net.serval_host("dan")
+        routes = {name: net.run_in(name, ["ip", "route"]) for name in ("ann", "r1", "r2")}
+        with (
+            dan.bind("ask.example"),
+            subprocess.Popen(
+                hosts.inside(ann, [sys.executable, "-c", ASK_TWICE]),
+                cwd=sandbox.ROOT,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            ) as program,
+        ):
+            assert program.stdin is not None and program.stdout is not None
+            assert program.stdout.readline() == "before\n"
+            assert net.set_link("ann", "s1", up=False) == []
+            net.wait("ann's flow waits", lambda: bool(_lost(ann)), log=ann.log_path)
+            assert "default" not in net.run_in("ann", ["ip", "route"])
+            program.stdin.write("\n")
+            program.stdin.flush()
+            assert [line.split(" via ")[0] for line in net.set_link("ann", "s1", up=True)] == ["ann: default"]
+            assert program.stdout.readline() == "after\n"
+            program.stdin.close()
+            assert program.wait(10) == 0
+        net.configLinkStatus("r1", "r2", "down")
+        net.configLinkStatus("r1", "r2", "up")
+        assert {name: net.run_in(name, ["ip", "route"]) for name in routes} == routes
+
+
+def _lost(host: hosts.ServalHost) -> list[str]:
+    """Why the host's flows wait."""
+    return [flow["lost"] for flow in nodes.ask(host, "flows")["flows"] if flow["lost"]]
+
+
+def test_a_node_that_was_killed_is_started_again(nothing_left: None) -> None:
+    with ServalNetwork(Datacenter(**SMALL)) as net:
+        assert net._launcher is not None
+        with pytest.raises(TestbedError, match=r"the node of dan is running \(process"):
+            net.restart_node("dan")
+        os.kill(net._launcher.pids["dan"], signal.SIGKILL)
+        net.restart_node("dan")
+        net.wait_service("web.example", ["dan"])
+        assert net.run_in("ann", ["curl", "-sS", "-m", "5", "http://web.example/"]).startswith("This is dan")
