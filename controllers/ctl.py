@@ -33,6 +33,16 @@ SOCKET_VARIABLE = "SERVICECTL_SOCKET"
 TIMEOUT = 15.0
 
 
+class _Command(argparse.ArgumentParser):
+    """One command. Words that are none of its own are answered by its usage, not the whole program's."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        options, strange = super().parse_known_args(args, namespace)
+        if strange:
+            self.error(f"unrecognized arguments: {' '.join(strange)}")
+        return options, strange
+
+
 def parser() -> argparse.ArgumentParser:
     root = argparse.ArgumentParser(prog="servicectl", description="The service controller by hand.")
     root.add_argument("--json", action="store_true", help="print the answer as JSON")
@@ -43,9 +53,9 @@ def parser() -> argparse.ArgumentParser:
         help=f"the controller's control socket (default ${SOCKET_VARIABLE}, else {SOCKET})",
     )
     # Also after the command; its default must not overwrite what stood before it.
-    common = argparse.ArgumentParser(add_help=False)
+    common = _Command(add_help=False)
     common.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
-    commands = root.add_subparsers(dest="op", required=True, metavar="COMMAND")
+    commands = root.add_subparsers(dest="op", required=True, metavar="COMMAND", parser_class=_Command)
     for name, text in {
         "status": "whether the controller knows all nodes and switches",
         "nodes": "connected nodes, what they serve, and how many rules they refused",
@@ -80,30 +90,16 @@ def parser() -> argparse.ArgumentParser:
         metavar="NODE=WEIGHT",
         help="a weight in the place of what the instance asks for (its listeners)",
     )
-    _remember_usage(commands)
+    policy.set_defaults(usage_error=policy.error)
     return root
 
 
-def _remember_usage(commands: Any) -> None:
-    """Each command's own parser becomes `usage` of its options, for errors that are found when it has done its part."""
-    for command in commands.choices.values():
-        command.set_defaults(usage=command)
-
-
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The options; ends the program for wrong words, with the usage of the command that they belong to."""
-    options, strange = parser().parse_known_args(arguments)
-    if strange:
-        options.usage.error(f"unrecognized arguments: {' '.join(strange)}")
-    return options
-
-
-def _node_and_service(command: argparse.ArgumentParser) -> None:
+def _node_and_service(command: _Command) -> None:
     command.add_argument("node", metavar="NODE", help="name or address of the node")
     command.add_argument("service", metavar="SERVICE", help="name, name:port, hex/bits, decimal or default")
 
 
-def _rule_arguments(command: argparse.ArgumentParser, common: argparse.ArgumentParser) -> None:
+def _rule_arguments(command: _Command, common: _Command) -> None:
     _node_and_service(command)
     actions = command.add_subparsers(dest="action", required=True, metavar="ACTION")
     forward = actions.add_parser("forward", help="send first packets on", parents=[common])
@@ -116,22 +112,21 @@ def _rule_arguments(command: argparse.ArgumentParser, common: argparse.ArgumentP
     demux.add_argument("--protocol", choices=sorted(PROTOCOLS), default="tcp", help="of the listener")
     actions.add_parser("delay", help="queue first packets and tell the controller", parents=[common])
     actions.add_parser("drop", help="discard first packets", parents=[common])
-    _remember_usage(actions)
 
 
-def request_of(options: argparse.Namespace, usage_error: Callable[[str], Any]) -> dict[str, Any]:
+def request_of(options: argparse.Namespace) -> dict[str, Any]:
     """The request that these arguments mean."""
     request = {
         key: value
         for key, value in vars(options).items()
-        if key not in ("json", "socket", "usage") and value is not None
+        if key not in ("json", "socket", "usage_error") and value is not None
     }
     if options.op == "policy":
         weights = {}
         for text in request.pop("weights", []):
             node, _, weight = text.partition("=")
             if not node or not weight.isdigit():
-                usage_error(f"policy: {text!r} is not NODE=WEIGHT")
+                options.usage_error(f"{text!r} is not NODE=WEIGHT")
             weights[node] = int(weight)
         if weights:
             request["weights"] = weights
@@ -233,8 +228,8 @@ _TEXTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = parse(arguments)
-    request = request_of(options, options.usage.error)
+    options = parser().parse_args(arguments)
+    request = request_of(options)
     op = request.pop("op")
     try:
         with Client(options.socket, timeout=TIMEOUT) as client:

@@ -18,7 +18,7 @@ from controllers import ctl
         ("change cleo web.example drop now", "servicectl change NODE SERVICE drop", "unrecognized arguments: now"),
         ("rules cleo dan", "servicectl rules", "unrecognized arguments: dan"),
         ("nodes --tall", "servicectl nodes", "unrecognized arguments: --tall"),
-        ("policy web.example hash dan=many", "servicectl policy", "policy: 'dan=many' is not NODE=WEIGHT"),
+        ("policy web.example hash dan=many", "servicectl policy", "error: 'dan=many' is not NODE=WEIGHT"),
     ],
 )
 def test_wrong_words_are_answered_by_the_commands_own_usage(
@@ -33,8 +33,8 @@ def test_wrong_words_are_answered_by_the_commands_own_usage(
 
 
 def test_a_request_has_nothing_of_the_command_line_itself() -> None:
-    options = ctl.parse(["add", "cleo", "web.example", "forward", "10.2.1.1*5", "--json"])
-    request = ctl.request_of(options, options.usage.error)
+    options = ctl.parser().parse_args(["add", "cleo", "web.example", "forward", "10.2.1.1*5", "--json"])
+    request = ctl.request_of(options)
     assert request == {
         "op": "add",
         "node": "cleo",
