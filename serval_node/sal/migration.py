@@ -83,7 +83,7 @@ class Migration:
         destination = self._asked(flow)
         self._context.send(flow, (control,), b"", destination, source=record.move.address)
         if record.move.rsyns > SEARCH_AFTER and not flow.server:
-            self._search(flow, record.move.address, control)
+            self._search(flow, record.move.address, destination, control)
 
     def _asked(self, flow: Flow) -> Address | None:
         # A peer that is moving as well is asked at its new place, where its nonce-checked RSYN came from.
@@ -92,12 +92,12 @@ class Migration:
             return record.peer_move.address
         return flow.peer_address
 
-    def _search(self, flow: Flow, source: Address, control: Control) -> None:
+    def _search(self, flow: Flow, source: Address, asked: Address | None, control: Control) -> None:
         """Ask every instance of the service: the peer may have moved without our knowing."""
         entry = self._context.service_table.lookup(flow.service_id)
         for slot in entry.selectable if entry is not None else ():
             target = slot.target
-            if target.action is Action.FORWARD and target.address not in (None, flow.peer_address):
+            if target.action is Action.FORWARD and target.address not in (None, asked):
                 extensions = (control, Service(flow.service_id))
                 self._context.send(flow, extensions, b"", target.address, source=source)
 

@@ -19,6 +19,14 @@ def test_no_interleaving_gets_stuck(original: bool, lost: bool) -> None:
     assert verdict.seen == frozenset(MigrationState)
 
 
+@pytest.mark.parametrize("original", [False, True], ids=["ours", "original"])
+def test_two_moves_of_each_end_with_nothing_left_of_the_old_places(original: bool) -> None:
+    """An end that follows a peer which has left again must look for it where it was before, too."""
+    bounds = Bounds(moves=2, losses=0, copies=0, timeouts=0, old_places_lost=True)
+    verdict = Checker(bounds, original=original).run()
+    assert verdict.stuck is None and verdict.complete and verdict.states > 500
+
+
 @pytest.mark.parametrize("rule", [bare_ack_for_a_repeated_rsyn, no_switch_when_crossing])
 def test_the_originals_stuck_cases_are_found(rule: object) -> None:
     verdict = Checker(Bounds(), original=True, old_rule=rule).run()
