@@ -96,6 +96,8 @@ class Terminal:
     def __init__(self, *arguments: str) -> None:
         self.pid, self.fd = pty.fork()
         if not self.pid:
+            # Whatever the tests were started from: this is a terminal.
+            os.environ["TERM"] = "xterm-256color"
             os.execv(sys.executable, [*LAUNCH, "--no-calibration", *arguments])
         self._unread = ""
         self._status: int | None = None
