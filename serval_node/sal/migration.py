@@ -80,24 +80,16 @@ class Migration:
         assert record is not None
         assert record.move is not None
         record.move.rsyns += 1
-        destination = self._asked(flow)
-        self._context.send(flow, (control,), b"", destination, source=record.move.address)
+        self._context.send(flow, (control,), b"", source=record.move.address)
         if record.move.rsyns > SEARCH_AFTER and not flow.server:
-            self._search(flow, record.move.address, destination, control)
+            self._search(flow, record.move.address, control)
 
-    def _asked(self, flow: Flow) -> Address | None:
-        # A peer that is moving as well is asked at its new place, where its nonce-checked RSYN came from.
-        record = flow.migration
-        if record is not None and record.peer_move is not None and record.state is not MigrationState.RSYN_SENT:
-            return record.peer_move.address
-        return flow.peer_address
-
-    def _search(self, flow: Flow, source: Address, asked: Address | None, control: Control) -> None:
+    def _search(self, flow: Flow, source: Address, control: Control) -> None:
         """Ask every instance of the service: the peer may have moved without our knowing."""
         entry = self._context.service_table.lookup(flow.service_id)
         for slot in entry.selectable if entry is not None else ():
             target = slot.target
-            if target.action is Action.FORWARD and target.address not in (None, asked):
+            if target.action is Action.FORWARD and target.address not in (None, flow.peer_address):
                 extensions = (control, Service(flow.service_id))
                 self._context.send(flow, extensions, b"", target.address, source=source)
 

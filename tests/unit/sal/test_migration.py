@@ -240,6 +240,18 @@ def test_answers_end_without_an_ack(quick: Moving) -> None:
     assert quick.theirs.migration is not None and quick.theirs.migration.state is RECV
 
 
+def test_a_mover_that_is_long_out_of_earshot_is_answered_when_it_asks_again(moving: Moving) -> None:
+    """The peer has stopped repeating its answer by then; the mover still asks."""
+    moving.world.lose = losing(10**6, _RSYN | _ACK)
+    moving.move(lost=True)
+    moving.world.run(120)
+    before = len(moving.world.controls(_RSYN | _ACK))
+    moving.world.run(2)
+    moving.world.lose = None
+    moving.at_rest(A2, E)
+    assert before > ANSWERS
+
+
 def inject_again(moving: Moving, seen: Seen, source: str | None = None) -> None:
     moving.world.inject(Send(address(source) if source else seen.source, seen.destination, 64, seen.raw))
 
