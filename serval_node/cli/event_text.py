@@ -13,6 +13,7 @@ REFUSALS = {
     "drop_rule": "DROP",
     "no_route": "no route to its target",
     "delay_full": "the DELAY queue is full",
+    "delay_share": "this client has too many SYNs in the DELAY queue",
     "delay_expired": "waited too long under DELAY",
     "delay_dropped": "a verdict ended the wait under DELAY",
     "routing_loop": "a loop: this router stands in the SOURCE list already",

@@ -1,16 +1,24 @@
-"""The last events of this node's stack, as JSON, for `serval trace` and for whoever watches the node."""
+"""The last events of this node's stack, as JSON, for `serval trace` and for whoever watches the node.
+
+What any packet from the network can bring about is kept apart from the rest: a flood of forged SYNs fills its own log
+only, and what this host's flows and programs did stays to be read.
+"""
 
 from __future__ import annotations
 
+import heapq
 from collections import deque
 from collections.abc import Callable
 from dataclasses import fields
 from enum import Enum
+from operator import attrgetter
 from typing import Any
 
+from serval_node.sal.events import FlowClosed, Refused, SynDelayed, SynForwarded, SynReceived
 from serval_node.wire.serviceid import Prefix, ServiceID
 
 KEPT = 4096
+_STRANGERS = (SynReceived, SynForwarded, SynDelayed, Refused)
 
 Describe = Callable[["Prefix | ServiceID"], str]
 
@@ -20,17 +28,20 @@ class EventLog:
 
     def __init__(self, describe: Describe, kept: int = KEPT) -> None:
         self._describe = describe
-        self._events: deque[Any] = deque(maxlen=kept)
+        self._own: deque[Any] = deque(maxlen=kept)
+        self._strangers: deque[Any] = deque(maxlen=kept)
 
     def add(self, event: Any) -> None:
-        self._events.append(event)
+        half_open = isinstance(event, FlowClosed) and event.server and not event.opened
+        (self._strangers if half_open or isinstance(event, _STRANGERS) else self._own).append(event)
 
     def since(self, time: float, last: int = KEPT) -> list[dict[str, Any]]:
         """Events at or after a monotonic time, oldest first, the `last` ones of them. The clock is the machine's, the
         same on every host.
         """
         found: list[dict[str, Any]] = []
-        for event in reversed(self._events):
+        latest = heapq.merge(reversed(self._own), reversed(self._strangers), key=attrgetter("time"), reverse=True)
+        for event in latest:
             if event.time < time or len(found) == last:
                 break
             found.append(event_json(event, self._describe))

@@ -10,9 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from serval_node.sal.delay_queue import LIMIT, DelayQueue
+from serval_node.sal.delay_queue import CLIENT_LIMIT, LIMIT, DelayQueue
 from serval_node.sal.events import Event, FlowClosed, Refusal, Refused
 from serval_node.sal.flow_table import Endpoint, Flow, FlowTable
+from serval_node.sal.half_open import HalfOpen
+from serval_node.sal.limits import RateLimit
 from serval_node.sal.outputs import Deliver, InstallPath, Output, RemovePath, Send
 from serval_node.sal.service_table import ServiceTable
 from serval_node.sal.states import ESTABLISHED, State
@@ -25,6 +27,12 @@ from serval_node.wire.transport import to_kernel, to_wire
 
 LOOPBACK = bytes((127, 0, 0, 1))
 
+# RSTs in answer to what belongs to no flow, and RSYNs that a service router sends on to all instances of a service. A
+# forged packet asks for either; who means it asks again.
+_RESETS_PER_SECOND, _SEARCHES_PER_SECOND = 1000.0, 50.0
+# Timers of flows that have gone are cleared away when there may be as many of them as of the others, and not below.
+_FEW_TIMERS = 1024
+
 
 @dataclass(frozen=True, slots=True)
 class StackConfig:
@@ -32,13 +40,14 @@ class StackConfig:
 
     forwarding         be a service router: send on what FORWARD rules say
     sal0_address       this host's own address on sal0
-    half_open_limit    SYNs without third ACK that are kept; beyond it the oldest gives way
+    half_open_limit    SYNs without third ACK that are kept; beyond it one of them gives way (half_open.py)
     half_open_timeout  how long one of them is kept
     time_wait          how long a flowID stays taken after an orderly close
     request_timeout    how long after its last SYN an unanswered connect() is kept
     migration_timeout  how long a flow that moves asks a peer that does not answer
     original_rules     take every peer for an original: follow its moves only when it has confirmed them
     delay_limit, delay_timeout  packets that wait under DELAY, and for how long
+    delay_client_limit  how many of them may be of one client on the network
     """
 
     forwarding: bool = False
@@ -51,6 +60,7 @@ class StackConfig:
     original_rules: bool = False
     delay_limit: int = LIMIT
     delay_timeout: float = 60.0
+    delay_client_limit: int = CLIENT_LIMIT
 
 
 class Environment(Protocol):
@@ -75,13 +85,16 @@ class Context:
         self.rng = rng
         self.service_table = ServiceTable()
         self.flows = FlowTable(rng)
-        self.half_open: dict[int, Flow] = {}
-        self.delay_queue = DelayQueue(config.delay_limit)
+        self.half_open = HalfOpen(config.half_open_limit, rng)
+        self.delay_queue = DelayQueue(config.delay_limit, config.delay_client_limit)
+        self.resets = RateLimit(_RESETS_PER_SECOND, _RESETS_PER_SECOND)
+        self.searches = RateLimit(_SEARCHES_PER_SECOND, _SEARCHES_PER_SECOND)
         self.peers = VirtualPeers()
         self.counters: Counter[str] = Counter()
         self.outputs: list[Output] = []
         self.events: list[Event] = []
         self._timers: list[tuple[float, int, Callable[[Flow, float], None], Flow]] = []
+        self._timers_limit = _FEW_TIMERS
         self._order = itertools.count()
 
     # -- counting
@@ -108,6 +121,14 @@ class Context:
     def at(self, when: float, action: Callable[[Flow, float], None], flow: Flow) -> None:
         """Call ``action(flow, now)`` at ``when`` unless the flow has gone; the action checks whether it is due."""
         heapq.heappush(self._timers, (when, next(self._order), action, flow))
+        if len(self._timers) > self._timers_limit:
+            self._clear_timers()
+
+    def _clear_timers(self) -> None:
+        """A flood of requests that give way to each other must not leave its timers, and with them its flows."""
+        self._timers = [timer for timer in self._timers if self.flows.get(timer[3].local_flow) is timer[3]]
+        heapq.heapify(self._timers)
+        self._timers_limit = max(_FEW_TIMERS, 2 * len(self._timers))
 
     def next_timer(self) -> float | None:
         timers = self._timers
@@ -209,5 +230,5 @@ class Context:
         # Nothing is repeated for it any more.
         flow.unconfirmed = flow.resetting = False
         flow.control.pending = None
-        self.half_open.pop(flow.local_flow, None)
+        self.half_open.discard(flow)
         self.events.append(FlowClosed(now, flow.local_flow, flow.service_id, flow.server, opened, reason))

@@ -30,6 +30,7 @@ class Refusal(str, Enum):
     NOT_CONFIRMED = "not_confirmed"
     HALF_OPEN_FULL = "half_open_full"
     DELAY_FULL = "delay_full"
+    DELAY_SHARE = "delay_share"
     DELAY_EXPIRED = "delay_expired"
     DELAY_DROPPED = "delay_dropped"
     ROUTING_LOOP = "routing_loop"
@@ -42,6 +43,8 @@ class Refusal(str, Enum):
     UNSUPPORTED_TRANSPORT = "unsupported_transport"
     LISTENER_GONE = "listener_gone"
     FLOW_CLOSED = "flow_closed"
+    RESET_LIMITED = "reset_limited"
+    SEARCH_LIMITED = "search_limited"
 
     def __str__(self) -> str:
         return self.value

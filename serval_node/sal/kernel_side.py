@@ -125,8 +125,8 @@ class KernelSide:
             self._fail(flow, local, packet, service_id, Refusal.DROP_RULE, verdict.entry.prefix, now)
         elif verdict.action is Action.DELAY:
             flow_id = self._client.flow_id(flow, local[1])
-            delayed = Delayed((local, peer, tcp.seq), service_id, packet, 0, True, now, flow_id, verdict.entry.prefix)
-            self._waiting.put(delayed, local[0], now)
+            key, prefix = (local, peer, tcp.seq), verdict.entry.prefix
+            self._waiting.put(Delayed(key, service_id, packet, 0, True, now, local[0], flow_id, prefix), now)
         else:
             flow = flow or self._client.begin(local, peer, service_id, now)
             if not self._client.send_syn(flow, segment, tcp, verdict, now):

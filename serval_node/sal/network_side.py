@@ -60,7 +60,7 @@ class NetworkSide:
                 return
             self._context.refuse(Refusal.UNKNOWN_FLOW, now)
             if control is not None:
-                reset_unknown(self._context, header, packet, control)
+                reset_unknown(self._context, header, packet, control, now)
             return
         if packet.protocol != flow.protocol:
             raise WireError(DropReason.UNKNOWN_PROTOCOL)
@@ -86,6 +86,9 @@ class NetworkSide:
         entry = context.service_table.lookup(packet.services[0])
         if entry is None or not entry.has(frozenset((Action.FORWARD,))):
             return False
+        if not context.searches.allows(now):
+            context.refuse(Refusal.SEARCH_LIMITED, now)
+            return True
         for slot in entry.selectable[:SEARCH_LIMIT]:
             if slot.target.action is Action.FORWARD:
                 slot.counters.resolved(header.total_length)
@@ -162,14 +165,12 @@ class NetworkSide:
         if verdict is None:
             context.refuse_syn(Refusal.NO_RULE, now, service_id, client, packet.src_flow)
             if self._context.config.forwarding:
-                refuse_unknown(context, header, packet, control)
+                refuse_unknown(context, header, packet, control, now)
         elif verdict.action is Action.DROP:
             context.refuse_syn(Refusal.DROP_RULE, now, service_id, client, packet.src_flow, verdict.entry.prefix)
         elif verdict.action is Action.DELAY:
-            delayed = Delayed(
-                key, service_id, bytes(raw[: header.total_length]), 0, False, now, packet.src_flow, verdict.entry.prefix
-            )
-            self._waiting.put(delayed, client, now)
+            whole, prefix = bytes(raw[: header.total_length]), verdict.entry.prefix
+            self._waiting.put(Delayed(key, service_id, whole, 0, False, now, client, packet.src_flow, prefix), now)
         elif verdict.action is Action.DEMUX:
             if packet.protocol != PROTOCOL_TCP or not packet.payload:
                 reason = Refusal.UNSUPPORTED_TRANSPORT

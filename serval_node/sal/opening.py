@@ -260,10 +260,9 @@ class Server:
         peer = self._virtual_peer(key[0], local)
         if peer is None:
             return None
-        if len(context.half_open) >= context.config.half_open_limit:
-            oldest = next(iter(context.half_open.values()))
-            context.counters[Refusal.HALF_OPEN_FULL.value] += 1
-            self.abandon(oldest, "evicted", now)
+        if context.half_open.full:
+            context.refuse(Refusal.HALF_OPEN_FULL, now)
+            self.abandon(context.half_open.victim(), "evicted", now)
         flow = Flow(context.flows.new_flow_id(), PROTOCOL_TCP, True, service_id, ControlState(context.rng), now)
         flow.state = State.RESPOND
         flow.control.open()
@@ -271,7 +270,7 @@ class Server:
         flow.target = target
         flow.kernel_local, flow.kernel_peer = local, peer
         context.flows.add(flow)
-        context.half_open[flow.local_flow] = flow
+        context.half_open.add(flow)
         context.at(now + context.config.half_open_timeout, self._expire, flow)
         return flow
 
@@ -324,7 +323,7 @@ class Server:
         flow.control.acknowledge(control.ackno)
         flow.state = advance(flow.state, Happening.THIRD_ACK) or flow.state
         flow.peer_address, flow.local_address = header.source, header.destination
-        context.half_open.pop(flow.local_flow, None)
+        context.half_open.discard(flow)
         context.events.append(
             FlowOpened(
                 now, flow.local_flow, flow.peer_flow, flow.service_id, True, flow.local_address, flow.peer_address

@@ -6,23 +6,24 @@ So the receiver finds its own nonce in it and can believe it: who sends that has
 from __future__ import annotations
 
 from serval_node.sal.context import Context
-from serval_node.wire.ipv4 import Ipv4Header
+from serval_node.sal.events import Refusal
+from serval_node.wire.ipv4 import Address, Ipv4Header
 from serval_node.wire.sal_header import Control, ControlFlag, SalPacket
 from serval_node.wire.serial import serial_add
 
 _SYN, _ACK, _RST = ControlFlag.SYN, ControlFlag.ACK, ControlFlag.RST
 
 
-def refuse_unknown(context: Context, header: Ipv4Header, packet: SalPacket, control: Control) -> None:
+def refuse_unknown(context: Context, header: Ipv4Header, packet: SalPacket, control: Control, now: float) -> None:
     """To a SYN that no rule of a service router matches, so that a client who asks for nothing that exists learns it at
     once (S29).
     """
     client = packet.source[0] if packet.source else header.source
     reset = Control(_RST | _ACK, 0, serial_add(control.verno, 1), control.nonce)
-    context.answer(header.destination, client, (0, packet.src_flow), packet.protocol, reset)
+    _answer(context, header.destination, client, (0, packet.src_flow), packet.protocol, reset, now)
 
 
-def reset_unknown(context: Context, header: Ipv4Header, packet: SalPacket, control: Control) -> None:
+def reset_unknown(context: Context, header: Ipv4Header, packet: SalPacket, control: Control, now: float) -> None:
     """To a SYN-ACK whose client has given up, and to a third ACK whose request is gone: the other end shall not wait
     for a connection that nobody has. Everything else for an unknown flow stays unanswered, as in the original.
     """
@@ -30,4 +31,13 @@ def reset_unknown(context: Context, header: Ipv4Header, packet: SalPacket, contr
     if handshake and context.environment.is_local(header.destination):
         reset = Control(_RST, control.ackno, 0, control.nonce)
         flows = packet.dst_flow, packet.src_flow
-        context.answer(header.destination, header.source, flows, packet.protocol, reset)
+        _answer(context, header.destination, header.source, flows, packet.protocol, reset, now)
+
+
+def _answer(
+    context: Context, own: Address, peer: Address, flows: tuple[int, int], protocol: int, reset: Control, now: float
+) -> None:
+    if context.resets.allows(now):
+        context.answer(own, peer, flows, protocol, reset)
+    else:
+        context.refuse(Refusal.RESET_LIMITED, now)

@@ -9,7 +9,6 @@ from serval_node.sal.delay_queue import Delayed
 from serval_node.sal.events import ConnectFailed, DelayNotify, Refusal, SynDelayed
 from serval_node.sal.resolution import UNREACHABLE_CODES
 from serval_node.sal.service_table import Action
-from serval_node.wire.ipv4 import Address, Ipv4Header
 from serval_node.wire.serviceid import Prefix
 
 
@@ -40,15 +39,14 @@ class Waiting:
         for delayed in self._context.delay_queue.expired(now - self._context.config.delay_timeout):
             self._discard(delayed, Refusal.DELAY_EXPIRED, now)
 
-    def put(self, delayed: Delayed, client: Address, now: float) -> None:
+    def put(self, delayed: Delayed, now: float) -> None:
         """Keep a packet that met a DELAY rule; the first one for a service is told about."""
         context = self._context
-        if not context.delay_queue.put(delayed):
-            context.refuse_syn(Refusal.DELAY_FULL, now, delayed.service_id, client, delayed.client_flow, delayed.prefix)
-            if delayed.from_kernel:
-                self._failed(delayed, Refusal.DELAY_FULL, now)
+        refusal = context.delay_queue.put(delayed)
+        if refusal is not None:
+            self._discard(delayed, refusal, now)
             return
-        context.events.append(SynDelayed(now, client, delayed.client_flow, delayed.service_id, delayed.prefix))
+        context.events.append(SynDelayed(now, delayed.client, delayed.client_flow, delayed.service_id, delayed.prefix))
         if context.delay_queue.needs_notice(delayed.service_id):
             context.events.append(DelayNotify(now, delayed.service_id, delayed.prefix))
 
@@ -70,8 +68,8 @@ class Waiting:
                 self.verdict(Prefix.of(service_id), release=True, now=now)
 
     def _discard(self, delayed: Delayed, reason: Refusal, now: float) -> None:
-        client = Ipv4Header.decode(delayed.packet).source
-        self._context.refuse_syn(reason, now, delayed.service_id, client, delayed.client_flow, delayed.prefix)
+        context = self._context
+        context.refuse_syn(reason, now, delayed.service_id, delayed.client, delayed.client_flow, delayed.prefix)
         if delayed.from_kernel:
             self._failed(delayed, reason, now)
 

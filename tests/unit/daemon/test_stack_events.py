@@ -20,8 +20,8 @@ def opened(flow: int, *, server: bool = True) -> FlowOpened:
     return FlowOpened(1.0, flow, 77, ID, server, OWN, CLIENT)
 
 
-def closed(flow: int, reason: str = "closed", *, was_open: bool = True) -> FlowClosed:
-    return FlowClosed(2.0, flow, ID, True, was_open, reason)
+def closed(flow: int, reason: str = "closed", *, was_open: bool = True, time: float = 2.0) -> FlowClosed:
+    return FlowClosed(time, flow, ID, True, was_open, reason)
 
 
 def test_loads_count_open_and_accepted_flows_per_rule() -> None:
@@ -78,3 +78,17 @@ def test_the_log_is_bounded() -> None:
     for flow in range(10):
         log.add(opened(flow))
     assert [event["flow_id"] for event in log.since(0)] == [7, 8, 9]
+
+
+def test_a_flood_of_syns_does_not_push_the_rest_out_of_the_log() -> None:
+    log = EventLog(NAMING.describe, kept=10)
+    log.add(opened(1))
+    for number in range(1000):
+        log.add(SynReceived(2.0 + number, number, CLIENT, 9, ID, WEB, 80))
+        log.add(closed(number, "evicted", was_open=False, time=2.5 + number))
+    log.add(closed(1, time=2000.0))
+    found = log.since(0)
+    own = [event for event in found if event["event"] == "FlowOpened" or event.get("opened")]
+    assert [event["flow_id"] for event in own] == [1, 1] and len(found) == 12
+    assert [event["time"] for event in found] == sorted(event["time"] for event in found)
+    assert len(log.since(0, last=4)) == 4
