@@ -50,7 +50,8 @@ class EventWords:
 
     def sent(self, event: Event) -> str:
         source, destination = self.name(event["source"]), self.name(event["destination"])
-        return f"SYN {{{source}, flow {event['flow_id']} -> {destination}, flow -; {event['service_id']}}}"
+        text = f"SYN {{{source}, flow {event['flow_id']} -> {destination}, flow -; {event['service_id']}}}"
+        return f"{text} inside UDP" if event.get("ports") else text
 
     def forwarded(self, event: Event) -> str:
         before, after = self.name(event["received_at"]), self.name(event["target"])
@@ -69,7 +70,13 @@ class EventWords:
 
     def opened(self, event: Event) -> str:
         peer, own = self.name(event["peer_address"]), self.name(event["local_address"])
-        return f"ACK; from here data {peer}, flow {event['peer_flow']} <-> {own}, flow {event['flow_id']} directly"
+        text = f"ACK; from here data {peer}, flow {event['peer_flow']} <-> {own}, flow {event['flow_id']} directly"
+        return f"{text}, inside UDP, peer's port {event['ports'][1]}" if event.get("ports") else text
+
+    def raw_unanswered(self, event: Event) -> str:
+        return (
+            f"{self.name(event['peer'])} answers inside UDP and not to raw packets: it gets only the former for a while"
+        )
 
     def closed(self, event: Event) -> str:
         return f"flow {event['flow_id']} of {event['service_id']} ended: {event['reason']}"
@@ -103,7 +110,11 @@ class EventWords:
         return f"flow {event['flow_id']} of {event['service_id']} has {event['address']} back"
 
     def peer_moved(self, event: Event) -> str:
-        return f"RSYN: the peer of flow {event['flow_id']} left {event['source']} for {event['target']}"
+        source, target = (
+            _place(event["source"], event.get("source_ports")),
+            _place(event["target"], event.get("target_ports")),
+        )
+        return f"RSYN: the peer of flow {event['flow_id']} left {source} for {target}"
 
     def refused(self, event: Event) -> str:
         why = REFUSALS.get(event["reason"], event["reason"])
@@ -114,6 +125,10 @@ class EventWords:
         return f"connect fails: rule {event['prefix']}: {why}" if event["prefix"] else f"connect fails: {why}"
 
 
+def _place(address: str, ports: list[int] | None) -> str:
+    return f"{address}:{ports[1]}" if ports else address
+
+
 _WORDS = {
     "SynResolved": EventWords.resolved,
     "SynSent": EventWords.sent,
@@ -121,6 +136,7 @@ _WORDS = {
     "SynReceived": EventWords.received,
     "SynAckReceived": EventWords.answered,
     "FlowOpened": EventWords.opened,
+    "RawUnanswered": EventWords.raw_unanswered,
     "FlowClosed": EventWords.closed,
     "FlowMigrating": EventWords.moving,
     "FlowMigrated": EventWords.moved,

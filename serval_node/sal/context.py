@@ -7,23 +7,25 @@ import itertools
 import random
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from serval_node.sal.delay_queue import CLIENT_LIMIT, LIMIT, DelayQueue
+from serval_node.sal.encapsulation import Choices
 from serval_node.sal.events import Event, FlowClosed, Refusal, Refused
 from serval_node.sal.flow_table import Endpoint, Flow, FlowTable
 from serval_node.sal.half_open import HalfOpen
 from serval_node.sal.limits import RateLimit
 from serval_node.sal.outputs import Deliver, InstallPath, Output, RemovePath, Send
+from serval_node.sal.places import Place
 from serval_node.sal.service_table import ServiceTable
 from serval_node.sal.states import ESTABLISHED, State
 from serval_node.sal.virtual_peers import VirtualPeers
 from serval_node.wire.checksum import Buffer
-from serval_node.wire.ipv4 import DEFAULT_TTL, Address, build_ipv4, icmp_unreachable
+from serval_node.wire.ipv4 import DEFAULT_TTL, HEADER_LENGTH, Address, UdpPorts, build_ipv4, icmp_unreachable
 from serval_node.wire.sal_header import Control, Extension, SalPacket, bare_header, encode
 from serval_node.wire.serviceid import Prefix, ServiceID
-from serval_node.wire.transport import to_kernel, to_wire
+from serval_node.wire.transport import TCP_HEADER_LENGTH, UDP_HEADER_LENGTH, clamp_mss, to_kernel, to_wire
 
 LOOPBACK = bytes((127, 0, 0, 1))
 
@@ -48,6 +50,9 @@ class StackConfig:
     original_rules     take every peer for an original: follow its moves only when it has confirmed them
     delay_limit, delay_timeout  packets that wait under DELAY, and for how long
     delay_client_limit  how many of them may be of one client on the network
+    encapsulation      what goes inside UDP
+    keepalive          how long after its last packet of control an encapsulated flow of a client says where it is
+    sal0_mtu           what the kernel's packets are no longer than
     """
 
     forwarding: bool = False
@@ -61,6 +66,14 @@ class StackConfig:
     delay_limit: int = LIMIT
     delay_timeout: float = 60.0
     delay_client_limit: int = CLIENT_LIMIT
+    encapsulation: Choices = field(default_factory=Choices)
+    keepalive: float = 15.0
+    sal0_mtu: int = 1488
+
+    @property
+    def encapsulated_limit(self) -> int:
+        """Bytes of the longest TCP segment, header included, that fits the links inside UDP."""
+        return self.sal0_mtu - HEADER_LENGTH - UDP_HEADER_LENGTH
 
 
 class Environment(Protocol):
@@ -148,28 +161,35 @@ class Context:
         flow: Flow,
         extensions: tuple[Extension, ...],
         segment: bytes,
-        destination: Address | None = None,
+        destination: Place | None = None,
         *,
         source: Address | None = None,
     ) -> None:
-        """A packet of a flow, the segment's ports and checksum made right; addresses are the flow's unless given."""
-        destination = destination or flow.peer_address
+        """A packet of a flow, the segment's ports and checksum made right; it goes from and to the flow's own places
+        unless others are given.
+        """
+        address, ports = destination or flow.peer
         source = source or flow.local_address
-        assert destination is not None
         if segment:
-            segment = to_wire(segment, flow.protocol, source, destination)
+            segment = to_wire(segment, flow.protocol, source, address)
         if extensions:
             data = encode(SalPacket(flow.local_flow, flow.peer_flow, flow.protocol, extensions, segment))
         else:
             data = bare_header(flow.local_flow, flow.peer_flow, flow.protocol) + segment
-        self.outputs.append(Send(source, destination, DEFAULT_TTL, data))
+        self.outputs.append(Send(source, address, DEFAULT_TTL, data, ports=ports))
 
     def answer(
-        self, source: Address, destination: Address, flows: tuple[int, int], protocol: int, control: Control
+        self, source: Address, destination: Place, flows: tuple[int, int], protocol: int, control: Control
     ) -> None:
         """A control packet that belongs to no flow of ours, such as a router's RST."""
         data = encode(SalPacket(flows[0], flows[1], protocol, (control,), b""))
-        self.outputs.append(Send(source, destination, DEFAULT_TTL, data))
+        self.outputs.append(Send(source, destination.address, DEFAULT_TTL, data, ports=destination.ports))
+
+    def opening_segment(self, segment: bytes, ports: UdpPorts | None) -> bytes:
+        """The TCP part of a SYN or SYN-ACK, either way, as the flow's form wants it: inside UDP with room for that."""
+        if ports is None:
+            return segment
+        return clamp_mss(segment, self.config.encapsulated_limit - TCP_HEADER_LENGTH)
 
     # -- delivering to the kernel
 
@@ -193,12 +213,16 @@ class Context:
         if flow.fast or closing or flow.resetting or flow.unconfirmed or flow.state is State.TIMEWAIT:
             return
         flow.fast = True
-        self.outputs.append(InstallPath(flow.forwarding_state()))
+        self.outputs.append(InstallPath(flow.forwarding_state(self.segment_limit(flow))))
+
+    def segment_limit(self, flow: Flow) -> int | None:
+        """Bytes of the longest TCP segment, header included, on the flow's path; None: the kernel's are right."""
+        return None if flow.ports is None else self.config.encapsulated_limit
 
     def reinstall(self, flow: Flow) -> None:
         """The flow's addresses have changed: tell the data path, if it has the flow."""
         if flow.fast:
-            self.outputs.append(InstallPath(flow.forwarding_state()))
+            self.outputs.append(InstallPath(flow.forwarding_state(self.segment_limit(flow))))
 
     def uninstall(self, flow: Flow) -> None:
         """Take the flow's packets back to the stack."""

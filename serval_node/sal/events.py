@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from serval_node.sal.service_table import Action, Selector
-from serval_node.wire.ipv4 import Address
+from serval_node.wire.ipv4 import Address, UdpPorts
 from serval_node.wire.serviceid import Prefix, ServiceID
 
 
@@ -73,6 +73,7 @@ class SynSent:
     service_id: ServiceID
     source: Address
     destination: Address
+    ports: UdpPorts | None = None
 
 
 @dataclass(slots=True)
@@ -125,6 +126,17 @@ class FlowOpened:
     server: bool
     local_address: Address
     peer_address: Address
+    ports: UdpPorts | None = None
+
+
+@dataclass(slots=True)
+class RawUnanswered:
+    """A peer answered inside UDP, and raw packets in vain were sent to it before: from now on it gets the former."""
+
+    time: float
+    flow_id: int
+    service_id: ServiceID
+    peer: Address
 
 
 @dataclass(slots=True)
@@ -214,13 +226,15 @@ class PathBack:
 
 @dataclass(slots=True)
 class PeerMoved:
-    """The other end of a flow moved, and this host sends to its new address."""
+    """The other end of a flow moved, and this host sends to its new address, or to new ports when it is inside UDP."""
 
     time: float
     flow_id: int
     service_id: ServiceID
     source: Address
     target: Address
+    source_ports: UdpPorts | None = None
+    target_ports: UdpPorts | None = None
 
 
 @dataclass(slots=True)
@@ -264,6 +278,7 @@ Event = (
     | SynReceived
     | SynAckReceived
     | FlowOpened
+    | RawUnanswered
     | FlowClosed
     | ConnectFailed
     | FlowMigrating

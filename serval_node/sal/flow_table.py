@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 from serval_node.sal.connection import ControlState
 from serval_node.sal.moves import MigrationRecord
+from serval_node.sal.places import Place
 from serval_node.sal.service_table import Target
 from serval_node.sal.states import State
-from serval_node.wire.ipv4 import Address
+from serval_node.wire.ipv4 import Address, UdpPorts
 from serval_node.wire.serviceid import ServiceID
 
 Endpoint = tuple[Address, int]
@@ -31,6 +32,9 @@ class ForwardingState:
     protocol                     of the transport, 6 for TCP
     local_address, peer_address  of the outer IP header
     kernel_local, kernel_peer    (address, port) of both ends as the kernel sees them on sal0
+    ports                        of the UDP header between IP and SAL; None: raw packets
+    segment_limit                bytes of the longest TCP segment, header included, that the path takes; None: the
+                                 kernel's are right
     """
 
     local_flow: int
@@ -40,6 +44,8 @@ class ForwardingState:
     peer_address: Address
     kernel_local: Endpoint
     kernel_peer: Endpoint
+    ports: UdpPorts | None = None
+    segment_limit: int | None = None
 
 
 class Flow:
@@ -47,9 +53,10 @@ class Flow:
 
     __slots__ = (
         "attempts", "control", "created", "deadline", "fast", "fin_acked", "fin_end", "initial_ack", "initial_seq",
-        "kernel_local", "kernel_peer", "local_address", "local_flow", "marked", "migration", "peer_address",
-        "peer_flow", "protocol", "request_key", "reset_sent", "resetting", "server", "service_id", "sources", "state",
-        "syn_ack", "syn_sent", "syn_window", "target", "third_ack", "third_ack_due", "unconfirmed",
+        "keepalive_due", "kernel_local", "kernel_peer", "local_address", "local_flow", "marked", "migration",
+        "peer_address", "peer_flow", "ports", "protocol", "request_key", "reset_sent", "resetting", "server",
+        "service_id", "sources", "state", "syn_ack", "syn_sent", "syn_window", "syns", "target", "third_ack",
+        "third_ack_due", "unconfirmed",
     )  # fmt: skip
 
     def __init__(
@@ -65,6 +72,10 @@ class Flow:
         self.state = State.INIT
         self.local_address: Address = b""
         self.peer_address: Address | None = None
+        # Of UDP encapsulation; None: raw packets.
+        self.ports: UdpPorts | None = None
+        # When it next says where it is; None: it need not.
+        self.keepalive_due: float | None = None
         self.kernel_local: Endpoint = (b"", 0)
         self.kernel_peer: Endpoint = (b"", 0)
         self.request_key: RequestKey | None = None
@@ -77,6 +88,8 @@ class Flow:
         self.syn_window = 0
         # The client's only SYN, for a round-trip sample; None after a second one (Karn).
         self.syn_sent: float | None = None
+        # How often it was sent.
+        self.syns = 0
         # When an unanswered connect(), or a flow whose kernel socket has gone, is given up.
         self.deadline = 0.0
         # The TCP part of the SYN-ACK, kept until the kernel answers it.
@@ -100,7 +113,13 @@ class Flow:
     def kernel_key(self) -> tuple[Endpoint, Endpoint]:
         return self.kernel_local, self.kernel_peer
 
-    def forwarding_state(self) -> ForwardingState:
+    @property
+    def peer(self) -> Place:
+        """Where the flow's packets go; only for a flow that has a peer."""
+        assert self.peer_address is not None
+        return Place(self.peer_address, self.ports)
+
+    def forwarding_state(self, segment_limit: int | None = None) -> ForwardingState:
         """The flow's value for the data path; only for a flow that has a peer."""
         assert self.peer_address is not None
         return ForwardingState(
@@ -111,6 +130,8 @@ class Flow:
             self.peer_address,
             self.kernel_local,
             self.kernel_peer,
+            self.ports,
+            segment_limit,
         )
 
 

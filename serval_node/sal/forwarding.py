@@ -11,7 +11,7 @@ from serval_node.sal.events import Refusal, SynForwarded
 from serval_node.sal.outputs import Send
 from serval_node.sal.resolution import Verdict
 from serval_node.sal.service_table import Target
-from serval_node.wire.ipv4 import Address, Ipv4Header
+from serval_node.wire.ipv4 import Address, Ipv4Header, UdpPorts
 from serval_node.wire.sal_header import MAX_SOURCES, Pad, SalPacket, Source, encode
 from serval_node.wire.serviceid import Prefix, ServiceID
 from serval_node.wire.transport import recompute_checksum
@@ -73,5 +73,7 @@ def send_on(context: Context, header: Ipv4Header, packet: SalPacket, to: Target,
     if payload:
         payload = recompute_checksum(payload, packet.protocol, header.source, target)
     rewritten = SalPacket(packet.src_flow, packet.dst_flow, packet.protocol, (*kept, Source(sources)), payload)
-    context.outputs.append(Send(header.source, target, header.ttl - 1, encode(rewritten), forwarded=True))
+    # Ports are kept with the source: the instance answers to where the client, or its NAT, has asked from.
+    ports = None if header.ports is None else UdpPorts(header.ports.peer, header.ports.local)
+    context.outputs.append(Send(header.source, target, header.ttl - 1, encode(rewritten), forwarded=True, ports=ports))
     return True

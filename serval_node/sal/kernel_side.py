@@ -80,6 +80,7 @@ class KernelSide:
         else:
             if flow.third_ack_due and not tcp.flags & RST:
                 self._client.complete(flow, segment, tcp, now)
+                self._transfer.keepalive.follow(flow, now)
                 if len(segment) == tcp.header_length and tcp.sequence_length(len(segment)) == 0:
                     return
             self._transfer.from_kernel(flow, segment, tcp, gso_size, now)

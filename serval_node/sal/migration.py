@@ -18,9 +18,10 @@ from serval_node.sal.context import LOOPBACK, Context
 from serval_node.sal.events import FlowMigrated, FlowMigrating, MigrationFailed, PeerMoved, Refusal
 from serval_node.sal.flow_table import Flow
 from serval_node.sal.moves import Cause, MigrationRecord, MigrationRefused, MigrationState, Move, PeerMove, Step
+from serval_node.sal.places import Place
 from serval_node.sal.service_table import Action
 from serval_node.sal.states import ESTABLISHED, State
-from serval_node.wire.ipv4 import Address, address_text
+from serval_node.wire.ipv4 import Address, UdpPorts, address_text
 from serval_node.wire.sal_header import Control, ControlFlag, Service
 from serval_node.wire.serial import serial_lt
 
@@ -57,7 +58,15 @@ class Migration:
         )
         if cause.lost and flow.marked:
             # A peer of ours takes data by the flowID alone (S10); nothing more is lost on the dead path.
-            self._relocate(flow, address, flow.peer_address)
+            self._relocate(flow, address, flow.peer)
+        return flow.control.begin(_RSYN, now)
+
+    def announce(self, flow: Flow, now: float) -> Control:
+        """Say where the flow is although it did not move; the RSYN to be sent reliably."""
+        record = flow.migration = flow.migration or MigrationRecord()
+        record.step(Step.MOVE)
+        here = flow.local_address
+        record.move = Move(here, here, Cause("keep-alive", False, now, now), now, keepalive=True)
         return flow.control.begin(_RSYN, now)
 
     def _check(self, flow: Flow, address: Address, lost: bool) -> None:
@@ -74,26 +83,36 @@ class Migration:
         if address == flow.local_address and moving_to is None and not lost:
             raise MigrationRefused(f"flow {flow.local_flow} is at {address_text(address)} already")
 
-    def send_rsyn(self, flow: Flow, control: Control) -> None:
+    def send_rsyn(self, flow: Flow, control: Control, now: float) -> None:
         """The pending RSYN, first or again, from the new place to where the peer is believed to be."""
         record = flow.migration
         assert record is not None
         assert record.move is not None
-        record.move.rsyns += 1
-        self._context.send(flow, (control,), b"", source=record.move.address)
-        if record.move.rsyns > SEARCH_AFTER and not flow.server:
-            self._search(flow, record.move.address, control)
+        move = record.move
+        forms = self._forms(flow, flow.peer.address, move.rsyns, now)
+        for ports in forms:
+            self._context.send(flow, (control,), b"", flow.peer._replace(ports=ports), source=move.address)
+        move.rsyns += 1
+        if move.rsyns > SEARCH_AFTER and not flow.server:
+            self._search(flow, move, control, now)
 
-    def _search(self, flow: Flow, source: Address, control: Control) -> None:
+    def _forms(self, flow: Flow, peer: Address, tries: int, now: float) -> tuple[UdpPorts | None, ...]:
+        """In which forms to ask; one that goes inside UDP stays there."""
+        if flow.ports is not None:
+            return (flow.ports,)
+        return self._context.config.encapsulation.forms(peer, tries, now)
+
+    def _search(self, flow: Flow, move: Move, control: Control, now: float) -> None:
         """Ask every instance of the service: the peer may have moved without our knowing."""
         entry = self._context.service_table.lookup(flow.service_id)
         for slot in entry.selectable if entry is not None else ():
             target = slot.target
             if target.action is Action.FORWARD and target.address not in (None, flow.peer_address):
                 extensions = (control, Service(flow.service_id))
-                self._context.send(flow, extensions, b"", target.address, source=source)
+                for ports in self._forms(flow, target.address, move.rsyns - 1, now):
+                    self._context.send(flow, extensions, b"", Place(target.address, ports), source=move.address)
 
-    def receive_rsyn_ack(self, flow: Flow, source: Address, control: Control, now: float) -> int | None:
+    def receive_rsyn_ack(self, flow: Flow, source: Place, control: Control, now: float) -> int | None:
         """The peer has heard of our move; the flags that it acknowledges. Its nonce has been checked."""
         context = self._context
         record = flow.migration
@@ -111,8 +130,10 @@ class Migration:
         if move.rsyns == 1:
             flow.control.rtt = now - move.started
         # A peer that was found by its name elsewhere answers from where it is now.
-        self._relocate(flow, move.address, source if record.peer_move is None else flow.peer_address)
+        self._relocate(flow, move.address, source if record.peer_move is None else flow.peer)
         self._send_ack(flow, source)
+        if move.keepalive:
+            return acknowledged
         context.events.append(
             FlowMigrated(
                 now,
@@ -129,7 +150,7 @@ class Migration:
         )
         return acknowledged
 
-    def _send_ack(self, flow: Flow, destination: Address) -> None:
+    def _send_ack(self, flow: Flow, destination: Place) -> None:
         self._context.send(flow, (flow.control.make(_ACK),), b"", destination)
 
     def is_over(self, flow: Flow, now: float) -> bool:
@@ -149,7 +170,7 @@ class Migration:
         record = flow.migration
         return record is not None and record.peer_move is not None and record.peer_move.verno == control.verno
 
-    def receive_rsyn(self, flow: Flow, source: Address, control: Control, now: float) -> None:
+    def receive_rsyn(self, flow: Flow, source: Place, control: Control, now: float) -> None:
         """A new RSYN, its nonce and number checked; ``source`` is where it came from."""
         context = self._context
         record = flow.migration = flow.migration or MigrationRecord()
@@ -160,7 +181,7 @@ class Migration:
         self._answer(flow, now)
         context.at(record.peer_move.due, self._repeat_answer, flow)
 
-    def answer_again(self, flow: Flow, source: Address) -> None:
+    def answer_again(self, flow: Flow, source: Place) -> None:
         """A copy of an RSYN that was answered: the RSYN-ACK was lost, or is on its way."""
         self._send_answer(flow, source)
 
@@ -171,9 +192,9 @@ class Migration:
         assert peer_move is not None
         peer_move.due = now + flow.control.timeout(peer_move.answers)
         peer_move.answers += 1
-        self._send_answer(flow, peer_move.address)
+        self._send_answer(flow, peer_move.place)
 
-    def _send_answer(self, flow: Flow, destination: Address) -> None:
+    def _send_answer(self, flow: Flow, destination: Place) -> None:
         # From our own new place when we are moving too: the old one may be gone.
         record = flow.migration
         source = record.move.address if record is not None and record.move is not None else None
@@ -201,15 +222,15 @@ class Migration:
             self._follow(flow, record.peer_move, now)
 
     def _follow(self, flow: Flow, peer_move: PeerMove, now: float) -> None:
-        old = flow.peer_address
-        assert old is not None
-        if self._relocate(flow, flow.local_address, peer_move.address):
-            self._context.events.append(PeerMoved(now, flow.local_flow, flow.service_id, old, peer_move.address))
+        old, new = flow.peer, peer_move.place
+        if self._relocate(flow, flow.local_address, new):
+            event = PeerMoved(now, flow.local_flow, flow.service_id, old.address, new.address, old.ports, new.ports)
+            self._context.events.append(event)
 
-    def _relocate(self, flow: Flow, local: Address, peer: Address | None) -> bool:
-        """The flow's addresses from now on; whether that changes anything."""
-        if (local, peer) == (flow.local_address, flow.peer_address):
+    def _relocate(self, flow: Flow, local: Address, peer: Place) -> bool:
+        """Where the flow is from now on; whether that changes anything."""
+        if (local, peer) == (flow.local_address, flow.peer):
             return False
-        flow.local_address, flow.peer_address = local, peer
+        flow.local_address, (flow.peer_address, flow.ports) = local, peer
         self._context.reinstall(flow)
         return True

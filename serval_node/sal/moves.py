@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 
+from serval_node.sal.places import Place
 from serval_node.wire.ipv4 import Address
 
 
@@ -74,7 +75,7 @@ class Cause:
 @dataclass(slots=True)
 class Move:
     """Our own move under way: the old and the new local address, why, when its first RSYN was sent, and how many there
-    were.
+    were. A keep-alive is one that goes nowhere (keepalive.py): of it nobody is told.
     """
 
     left: Address
@@ -82,13 +83,14 @@ class Move:
     cause: Cause
     started: float
     rsyns: int = 0
+    keepalive: bool = False
 
 
 @dataclass(slots=True)
 class PeerMove:
-    """The peer's latest move. ``address`` is the RSYN's source; ``answers`` counts RSYN-ACKs for the current one."""
+    """The peer's latest move. ``place`` is where its RSYN came from; ``answers`` counts RSYN-ACKs for that one."""
 
-    address: Address
+    place: Place
     verno: int
     due: float = 0.0
     answers: int = 0

@@ -1,4 +1,4 @@
-"""Packets of protocol 144 from the network."""
+"""Packets of protocol 144 from the network, raw or inside UDP."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from serval_node.sal.flow_table import Flow
 from serval_node.sal.forwarding import forward, send_on
 from serval_node.sal.migration import SEARCH_LIMIT
 from serval_node.sal.opening import Client, Server
+from serval_node.sal.places import Place
 from serval_node.sal.resets import refuse_unknown, reset_unknown
 from serval_node.sal.resolution import StickyChoices, network_actions, resolve
 from serval_node.sal.service_table import Action
@@ -16,10 +17,11 @@ from serval_node.sal.states import ESTABLISHED, State
 from serval_node.sal.transfer import Transfer
 from serval_node.sal.waiting import Waiting
 from serval_node.wire.checksum import Buffer
+from serval_node.wire.encapsulation import open_packet
 from serval_node.wire.errors import DropReason, WireError
-from serval_node.wire.ipv4 import PROTOCOL_SERVAL, PROTOCOL_TCP, Ipv4Header
+from serval_node.wire.ipv4 import PROTOCOL_TCP, Ipv4Header
 from serval_node.wire.sal_header import Control, ControlFlag, SalPacket, decode
-from serval_node.wire.transport import ACK, FIN, RST, SYN, TcpHeader, strip_timestamps, verify
+from serval_node.wire.transport import ACK, FIN, RST, SYN, TcpHeader, verify
 
 _SYN, _ACK, _RST, _RSYN = ControlFlag.SYN, ControlFlag.ACK, ControlFlag.RST, ControlFlag.RSYN
 
@@ -36,19 +38,18 @@ class NetworkSide:
         self._sticky = StickyChoices()
 
     def receive(self, packet: Buffer, now: float) -> None:
-        """A whole IPv4 packet of protocol 144."""
+        """A whole IPv4 packet of protocol 144, or an encapsulated one."""
         try:
-            header = Ipv4Header.decode(packet)
-            if header.protocol != PROTOCOL_SERVAL:
-                raise WireError(DropReason.UNKNOWN_PROTOCOL)
-            sal = decode(header.payload(packet))
-            self._sort(header, sal, packet, now)
+            header, data = open_packet(packet)
+            self._sort(header, decode(data), packet, now)
         except WireError as error:
             self._context.counters[error.reason.value] += 1
 
     def _sort(self, header: Ipv4Header, packet: SalPacket, raw: Buffer, now: float) -> None:
         payload = packet.payload
-        if payload and not verify(payload, packet.protocol, header.source, header.destination):
+        # Inside UDP the outer checksum holds for all; the inner one is for addresses that a NAT may have changed.
+        raw_form = header.ports is None
+        if payload and raw_form and not verify(payload, packet.protocol, header.source, header.destination):
             raise WireError(DropReason.BAD_TRANSPORT_CHECKSUM)
         control = packet.control if packet.extensions else None
         if control is not None and control.flags & _SYN and not control.flags & _ACK:
@@ -118,7 +119,8 @@ class NetworkSide:
         elif flow.state is State.CLOSED:
             self._transfer.answer_dead(flow, now)
         elif not flow.resetting:
-            source = packet.source[0] if packet.source else header.source
+            # Behind service routers the ports are the sender's still (forwarding.py).
+            source = Place(packet.source[0] if packet.source else header.source, header.ports)
             self._transfer.control(flow, source, control, packet.payload, now)
 
     def _receive_reset(self, flow: Flow, control: Control, now: float) -> None:
@@ -151,7 +153,9 @@ class NetworkSide:
             context.refuse(Refusal.DUPLICATE_SYN, now)
             if known.state is State.RESPOND and packet.payload:
                 _opening_segment(packet)
-                context.deliver(known, strip_timestamps(packet.payload))
+                # The answer goes the way that the latest copy came, in its form.
+                known.ports = header.ports
+                self._server.deliver_syn(known, packet.payload)
             return
         verdict = resolve(
             self._context.service_table,

@@ -7,6 +7,7 @@ from serval_node.sal.context import LOOPBACK, Context
 from serval_node.sal.events import (
     ConnectFailed,
     FlowOpened,
+    RawUnanswered,
     Refusal,
     SynAckReceived,
     SynReceived,
@@ -14,6 +15,7 @@ from serval_node.sal.events import (
     SynSent,
 )
 from serval_node.sal.flow_table import Endpoint, Flow, RequestKey
+from serval_node.sal.places import Place
 from serval_node.sal.resolution import Verdict
 from serval_node.sal.service_table import Action
 from serval_node.sal.states import Happening, State, advance
@@ -96,8 +98,11 @@ class Client:
             )
         )
         control = flow.control.make(_SYN, mark=MARK)
-        context.send(flow, (control, Service(flow.service_id)), strip_timestamps(segment))
-        context.events.append(SynSent(now, flow.local_flow, flow.service_id, local, destination))
+        for ports in context.config.encapsulation.forms(destination, flow.syns, now):
+            opening = context.opening_segment(strip_timestamps(segment), ports)
+            context.send(flow, (control, Service(flow.service_id)), opening, Place(destination, ports))
+            context.events.append(SynSent(now, flow.local_flow, flow.service_id, local, destination, ports))
+        flow.syns += 1
         flow.deadline = now + context.config.request_timeout
         context.at(flow.deadline, self._give_up, flow)
         return True
@@ -130,7 +135,7 @@ class Client:
             reset = flow.control.make(_RST | _ACK)
             reset = Control(reset.flags, reset.verno, serial_add(control.verno, 1), reset.nonce)
             flows = flow.local_flow, packet.src_flow
-            context.answer(header.destination, header.source, flows, flow.protocol, reset)
+            context.answer(header.destination, Place(header.source, header.ports), flows, flow.protocol, reset)
 
     def _accept(
         self, flow: Flow, header: Ipv4Header, packet: SalPacket, control: Control, tcp: TcpHeader | None, now: float
@@ -147,12 +152,23 @@ class Client:
         flow.peer_flow = packet.src_flow
         flow.peer_address = packet.source[-1] if packet.source else header.source
         flow.local_address = header.destination
+        flow.ports = header.ports
+        self._learn_form(flow, now)
         flow.initial_ack = tcp.seq
         flow.state = advance(flow.state, Happening.SYN_ACK) or flow.state
         flow.third_ack_due = flow.unconfirmed = True
-        flow.syn_ack = packet.payload
+        flow.syn_ack = context.opening_segment(packet.payload, flow.ports)
         context.events.append(SynAckReceived(now, flow.local_flow, flow.peer_flow, flow.peer_address, packet.source))
-        context.deliver(flow, packet.payload)
+        context.deliver(flow, flow.syn_ack)
+
+    def _learn_form(self, flow: Flow, now: float) -> None:
+        """The answer came raw or inside UDP: for next time, for whom the SYN was sent to and for who has answered."""
+        assert flow.peer_address is not None
+        choices = self._context.config.encapsulation
+        asked = None if flow.target is None else flow.target.address
+        for peer in {asked or flow.peer_address, flow.peer_address}:
+            if choices.answered(peer, flow.ports, flow.syns, now):
+                self._context.events.append(RawUnanswered(now, flow.local_flow, flow.service_id, peer))
 
     def repeat_syn_ack(self, flow: Flow) -> None:
         """sal0 may have lost the SYN-ACK that we had; the kernel has not answered it yet."""
@@ -171,7 +187,14 @@ class Client:
         assert flow.peer_address is not None
         context.events.append(
             FlowOpened(
-                now, flow.local_flow, flow.peer_flow, flow.service_id, False, flow.local_address, flow.peer_address
+                now,
+                flow.local_flow,
+                flow.peer_flow,
+                flow.service_id,
+                False,
+                flow.local_address,
+                flow.peer_address,
+                flow.ports,
             )
         )
 
@@ -234,6 +257,7 @@ class Server:
         flow.peer_flow = packet.src_flow
         flow.peer_address = client
         flow.local_address = header.destination
+        flow.ports = header.ports
         flow.sources = packet.source
         flow.initial_ack = tcp.seq
         flow.syn_window = tcp.window
@@ -250,7 +274,12 @@ class Server:
                 flow.kernel_local[1],
             )
         )
-        context.deliver(flow, strip_timestamps(packet.payload))
+        self.deliver_syn(flow, packet.payload)
+
+    def deliver_syn(self, flow: Flow, segment: bytes) -> None:
+        """A SYN, first or again, to the listener."""
+        context = self._context
+        context.deliver(flow, context.opening_segment(strip_timestamps(segment), flow.ports))
 
     def _new_flow(self, key: RequestKey, service_id: ServiceID, verdict: Verdict, now: float) -> Flow | None:
         context = self._context
@@ -297,8 +326,12 @@ class Server:
         """The kernel's SYN-ACK, first or again; it tells the client the path that its SYN took."""
         flow.initial_seq = tcp.seq
         control = flow.control.make(_SYN | _ACK, mark=MARK)
+        segment = self._context.opening_segment(segment, flow.ports)
         if flow.sources:
-            self._context.send(flow, (control, Source((*flow.sources, flow.local_address))), segment)
+            # Inside UDP it seems to come from the router that the client has asked: a NAT lets nobody else in.
+            source = flow.sources[1] if flow.ports is not None else None
+            extensions = (control, Source((*flow.sources, flow.local_address)))
+            self._context.send(flow, extensions, segment, source=source)
         else:
             self._context.send(flow, (control,), segment)
 
@@ -323,10 +356,18 @@ class Server:
         flow.control.acknowledge(control.ackno)
         flow.state = advance(flow.state, Happening.THIRD_ACK) or flow.state
         flow.peer_address, flow.local_address = header.source, header.destination
+        flow.ports = header.ports
         context.half_open.discard(flow)
         context.events.append(
             FlowOpened(
-                now, flow.local_flow, flow.peer_flow, flow.service_id, True, flow.local_address, flow.peer_address
+                now,
+                flow.local_flow,
+                flow.peer_flow,
+                flow.service_id,
+                True,
+                flow.local_address,
+                flow.peer_address,
+                flow.ports,
             )
         )
         context.deliver(flow, segment)

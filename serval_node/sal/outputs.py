@@ -8,13 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from serval_node.sal.flow_table import ForwardingState
-from serval_node.wire.ipv4 import Address
+from serval_node.wire.ipv4 import Address, UdpPorts
 
 
 @dataclass(slots=True)
 class Send:
     """A packet for the network: ``data`` is the SAL header and what follows. What a service router sends on is
-    ``forwarded``: its ``source`` is the client's address, not an own one.
+    ``forwarded``: its ``source`` is the client's address, not an own one. With ``ports`` it goes inside UDP.
     """
 
     source: Address
@@ -22,6 +22,7 @@ class Send:
     ttl: int
     data: bytes
     forwarded: bool = False
+    ports: UdpPorts | None = None
 
 
 @dataclass(slots=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from serval_node.sal.context import Context
 from serval_node.sal.events import Refusal
+from serval_node.sal.places import Place
 from serval_node.wire.ipv4 import Address, Ipv4Header
 from serval_node.wire.sal_header import Control, ControlFlag, SalPacket
 from serval_node.wire.serial import serial_add
@@ -20,7 +21,7 @@ def refuse_unknown(context: Context, header: Ipv4Header, packet: SalPacket, cont
     """
     client = packet.source[0] if packet.source else header.source
     reset = Control(_RST | _ACK, 0, serial_add(control.verno, 1), control.nonce)
-    _answer(context, header.destination, client, (0, packet.src_flow), packet.protocol, reset, now)
+    _answer(context, header, client, (0, packet.src_flow), packet.protocol, reset, now)
 
 
 def reset_unknown(context: Context, header: Ipv4Header, packet: SalPacket, control: Control, now: float) -> None:
@@ -31,13 +32,19 @@ def reset_unknown(context: Context, header: Ipv4Header, packet: SalPacket, contr
     if handshake and context.environment.is_local(header.destination):
         reset = Control(_RST, control.ackno, 0, control.nonce)
         flows = packet.dst_flow, packet.src_flow
-        _answer(context, header.destination, header.source, flows, packet.protocol, reset, now)
+        _answer(context, header, header.source, flows, packet.protocol, reset, now)
 
 
 def _answer(
-    context: Context, own: Address, peer: Address, flows: tuple[int, int], protocol: int, reset: Control, now: float
+    context: Context,
+    header: Ipv4Header,
+    to: Address,
+    flows: tuple[int, int],
+    protocol: int,
+    reset: Control,
+    now: float,
 ) -> None:
     if context.resets.allows(now):
-        context.answer(own, peer, flows, protocol, reset)
+        context.answer(header.destination, Place(to, header.ports), flows, protocol, reset)
     else:
         context.refuse(Refusal.RESET_LIMITED, now)

@@ -14,6 +14,7 @@ import random
 
 from serval_node.sal.context import Context, Environment, StackConfig
 from serval_node.sal.delay_queue import Delayed
+from serval_node.sal.encapsulation import Choices
 from serval_node.sal.events import Event
 from serval_node.sal.explanation import Arrival, Outlook, explain
 from serval_node.sal.flow_table import Endpoint, Flow, FlowTable
@@ -60,6 +61,11 @@ class Stack:
     def counters(self) -> dict[str, int]:
         """Packets that were not served, by DropReason or Refusal."""
         return dict(self._context.counters)
+
+    @property
+    def encapsulation(self) -> Choices:
+        """What goes inside UDP; may be changed at any time, for the first packets that follow."""
+        return self._config.encapsulation
 
     def delayed(self) -> dict[ServiceID, int]:
         """How many packets wait under DELAY for each service."""
@@ -135,7 +141,7 @@ class Stack:
         self._kernel.receive(packet, gso_size, now)
 
     def network_packet(self, packet: Buffer, now: float) -> None:
-        """A whole IPv4 packet of protocol 144."""
+        """A whole IPv4 packet of protocol 144, or of protocol 17 with SAL inside (serval_node.wire.encapsulation)."""
         self._network.receive(packet, now)
 
     def _take_up(self, delayed: Delayed, now: float) -> None:

@@ -6,8 +6,10 @@ from serval_node.sal.connection import ControlState
 from serval_node.sal.context import Context
 from serval_node.sal.events import Refusal
 from serval_node.sal.flow_table import Flow
+from serval_node.sal.keepalive import Keepalive
 from serval_node.sal.migration import Migration
 from serval_node.sal.moves import Cause
+from serval_node.sal.places import Place
 from serval_node.sal.states import ESTABLISHED, Happening, State, advance
 from serval_node.wire.ipv4 import Address
 from serval_node.wire.sal_header import Control, ControlFlag
@@ -31,6 +33,7 @@ class Transfer:
     def __init__(self, context: Context, migration: Migration) -> None:
         self._context = context
         self._migration = migration
+        self.keepalive = Keepalive(context, self.announce)
 
     # -- from the kernel
 
@@ -49,9 +52,16 @@ class Transfer:
                 flow.fin_end, flow.fin_acked = end, False
             # The stack must see the acknowledgement of the FIN.
             context.uninstall(flow)
-        pieces = split(segment, gso_size) if gso_size else [segment]
-        for piece in pieces:
+        for piece in self._pieces(flow, segment, tcp, gso_size):
             context.send(flow, (), piece)
+
+    def _pieces(self, flow: Flow, segment: bytes, tcp: TcpHeader, gso_size: int) -> list[bytes]:
+        """The kernel's segment as the flow's path takes it: inside UDP there is less room than the kernel knows of."""
+        limit = self._context.segment_limit(flow)
+        if limit is not None and len(segment) > limit:
+            fits = limit - tcp.header_length
+            gso_size = min(gso_size or fits, fits)
+        return split(segment, gso_size) if gso_size else [segment]
 
     def _abort(self, flow: Flow, segment: bytes, now: float) -> None:
         context = self._context
@@ -96,7 +106,7 @@ class Transfer:
 
     # -- control
 
-    def control(self, flow: Flow, source: Address, control: Control, segment: bytes, now: float) -> None:
+    def control(self, flow: Flow, source: Place, control: Control, segment: bytes, now: float) -> None:
         """CONTROL of an established flow from ``source``, its nonce checked; RST is not among it."""
         state = flow.control
         if control.flags & _RSYN:
@@ -115,11 +125,12 @@ class Transfer:
         if flags is not None and flags & _FIN:
             self._move(flow, Happening.FIN_ACKED, now)
 
-    def _moving(self, flow: Flow, source: Address, control: Control, now: float) -> None:
+    def _moving(self, flow: Flow, source: Place, control: Control, now: float) -> None:
         """RSYN or RSYN-ACK; a FIN in flight rides along with either."""
         state, migration = flow.control, self._migration
         if control.flags & _ACK:
             self._acknowledged(flow, migration.receive_rsyn_ack(flow, source, control, now), now)
+            self.keepalive.follow(flow, now)
             fresh = not state.is_stale(control)
         elif migration.is_repeated(flow, control):
             migration.answer_again(flow, source)
@@ -178,7 +189,7 @@ class Transfer:
 
     def _send_reliably(self, flow: Flow, control: Control, now: float) -> None:
         if control.flags & _RSYN:
-            self._migration.send_rsyn(flow, control)
+            self._migration.send_rsyn(flow, control, now)
         else:
             self._context.send(flow, (control,), b"")
         self._arm(flow)
@@ -186,6 +197,10 @@ class Transfer:
     def move(self, flow: Flow, address: Address, now: float, why: Cause) -> None:
         """Move a flow to another local address. Raises MigrationRefused."""
         self._send_reliably(flow, self._migration.begin(flow, address, now, why), now)
+
+    def announce(self, flow: Flow, now: float) -> None:
+        """A keep-alive."""
+        self._send_reliably(flow, self._migration.announce(flow, now), now)
 
     def _arm(self, flow: Flow) -> None:
         if flow.control.pending is not None:

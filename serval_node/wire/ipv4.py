@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 import struct
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from .checksum import Buffer, internet_checksum
 from .errors import DropReason, WireError
@@ -49,9 +50,18 @@ def address_text(value: Address) -> str:
     return socket.inet_ntop(socket.AF_INET, value)
 
 
+class UdpPorts(NamedTuple):
+    """The ports of UDP encapsulation, as one host sees them: its own and the other host's (behind a NAT, the NAT's)."""
+
+    local: int
+    peer: int
+
+
 @dataclass(slots=True)
 class Ipv4Header:
-    """The fields of a received IPv4 header; lengths in bytes."""
+    """The fields of a received IPv4 header; lengths in bytes. ``ports`` are those of the UDP header between this one
+    and SAL in an encapsulated packet (:mod:`.encapsulation`), None in a raw one.
+    """
 
     source: Address
     destination: Address
@@ -62,6 +72,7 @@ class Ipv4Header:
     tos: int = 0
     identification: int = 0
     dont_fragment: bool = False
+    ports: UdpPorts | None = None
 
     @classmethod
     def decode(cls, packet: Buffer) -> Ipv4Header:

@@ -191,6 +191,27 @@ def strip_timestamps(segment: Buffer) -> bytes:
     return bytes(changed)
 
 
+def clamp_mss(segment: Buffer, limit: int) -> bytes:
+    """A TCP SYN or SYN-ACK whose MSS option is no larger than ``limit``; without the option MSS is 536 (RFC 9293).
+
+    The checksum is left to :func:`to_wire` or :func:`to_kernel`. Raises :class:`WireError` when the header is cut.
+    """
+    end = _header_length(segment)
+    changed = bytearray(segment)
+    offset = TCP_HEADER_LENGTH
+    while offset < end and changed[offset] != OPTION_END:
+        if changed[offset] == OPTION_NOP:
+            offset += 1
+            continue
+        size = changed[offset + 1] if offset + 1 < end else 0
+        if size < 2 or offset + size > end:
+            break
+        if changed[offset] == OPTION_MSS and size == 4:
+            _U16.pack_into(changed, offset + 2, min(limit, *_U16.unpack_from(changed, offset + 2)))
+        offset += size
+    return bytes(changed)
+
+
 def split(segment: Buffer, mss: int) -> list[bytes]:
     """A TCP super-segment (TSO) as segments of at most ``mss`` bytes of data.
 

@@ -232,7 +232,7 @@ def _end_key(kept: Any) -> tuple[Any, ...]:
     if record is None:
         return key
     move = None if record.move is None else record.move.address
-    peer_move = None if record.peer_move is None else (record.peer_move.address, record.peer_move.verno)
+    peer_move = None if record.peer_move is None else (record.peer_move.place, record.peer_move.verno)
     return (*key, record.state, move, peer_move)
 
 

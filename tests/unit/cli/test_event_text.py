@@ -9,6 +9,7 @@ from serval_node.cli.event_text import REFUSALS, EventWords
 from serval_node.daemon.event_log import event_json
 from serval_node.sal import events
 from serval_node.sal.service_table import Action, Selector
+from serval_node.wire.ipv4 import UdpPorts
 from serval_node.wire.naming import Naming
 
 NAMING = Naming({"example": 0x9C1185})
@@ -24,6 +25,7 @@ VALUES: dict[str, object] = {
     "ServiceID": NAMING.service_id("web.example"),
     "Prefix": NAMING.bind_prefix("web.example"),
     "Prefix | None": NAMING.bind_prefix("web.example"),
+    "UdpPorts | None": UdpPorts(54324, 54325),
     "Action": Action.FORWARD,
     "Selector": Selector.HASH,
     "Refusal": events.Refusal.DROP_RULE,
@@ -38,6 +40,23 @@ def test_every_event_is_told_with_its_rule_or_service_and_host_names() -> None:
         assert "service_id" not in text and "client_flow" not in text, f"{kind.__name__} has no words: {text}"
         # A host that moves is at another of its addresses; its name would say nothing.
         assert "10.0.0.1" not in text or kind in PLACES
+
+
+def test_what_is_inside_udp_says_so() -> None:
+    ports = UdpPorts(54325, 20001)
+    service = NAMING.service_id("web.example")
+    ann, eve = bytes((10, 0, 0, 1)), bytes((10, 0, 0, 2))
+    words = EventWords(HOSTS)
+
+    def told(event: events.Event) -> str:
+        return words.text(event_json(event, NAMING.describe))
+
+    assert "inside UDP" in told(events.SynSent(1.0, 7, service, ann, eve, ports))
+    assert "inside UDP, peer's port 20001" in told(events.FlowOpened(1.0, 7, 8, service, True, eve, ann, ports))
+    moved = told(events.PeerMoved(1.0, 7, service, ann, ann, UdpPorts(54325, 20000), ports))
+    assert moved.endswith("left 10.0.0.1:20000 for 10.0.0.1:20001")
+    for event in (events.SynSent(1.0, 7, service, ann, eve), events.PeerMoved(1.0, 7, service, ann, eve)):
+        assert "UDP" not in told(event) and ":" not in told(event).removeprefix("RSYN:")
 
 
 def test_a_refusal_without_a_rule_names_the_service() -> None:

@@ -16,7 +16,8 @@ from serval_node.sal.moves import Cause
 from serval_node.sal.outputs import Deliver, InstallPath, Output, RemovePath, Send
 from serval_node.sal.service_table import Action, Target
 from serval_node.sal.stack import Stack, StackConfig
-from serval_node.wire.ipv4 import PROTOCOL_SERVAL, PROTOCOL_TCP, Ipv4Header, address, build_ipv4
+from serval_node.wire.encapsulation import encapsulate, open_packet
+from serval_node.wire.ipv4 import PROTOCOL_SERVAL, PROTOCOL_TCP, Ipv4Header, UdpPorts, address, build_ipv4
 from serval_node.wire.naming import SERVICE_PORT_ANY, Naming
 from serval_node.wire.sal_header import SalPacket, bare_header, decode
 from serval_node.wire.serviceid import Prefix, ServiceID
@@ -190,17 +191,21 @@ class Host:
         local, peer = (header.source, tcp.source_port), (header.destination, tcp.destination_port)
         for state in self.paths.values():
             if (state.kernel_local, state.kernel_peer) == (local, peer):
-                for piece in split(segment, gso) if gso else [segment]:
+                most = gso or len(segment)
+                if state.segment_limit is not None:
+                    most = min(most, state.segment_limit - tcp.header_length)
+                for piece in split(segment, most):
                     wire = to_wire(piece, PROTOCOL_TCP, state.local_address, state.peer_address)
                     data = bare_header(state.local_flow, state.peer_flow, PROTOCOL_TCP) + wire
                     self.fast_packets += 1
-                    self.world.transmit(self, Send(state.local_address, state.peer_address, 64, data))
+                    self.world.transmit(
+                        self, Send(state.local_address, state.peer_address, 64, data, ports=state.ports)
+                    )
                 return True
         return False
 
     def _fast_receive(self, packet: bytes) -> bool:
-        header = Ipv4Header.decode(packet)
-        data = header.payload(packet)
+        header, data = open_packet(packet)
         for state in self.paths.values():
             if (header.source, header.destination) != (state.peer_address, state.local_address):
                 continue
@@ -208,7 +213,7 @@ class Host:
                 continue
             if len(data) < 12 + 20 or data[12 + 13] & (SYN | FIN | RST):
                 return False
-            if not verify(data[12:], PROTOCOL_TCP, header.source, header.destination):
+            if header.ports is None and not verify(data[12:], PROTOCOL_TCP, header.source, header.destination):
                 return False
             (local, local_port), (peer, peer_port) = state.kernel_local, state.kernel_peer
             segment = to_kernel(data[12:], PROTOCOL_TCP, peer, local, peer_port, local_port)
@@ -238,6 +243,7 @@ class Seen:
     ttl: int
     packet: SalPacket
     raw: bytes
+    ports: UdpPorts | None = None
 
 
 class World:
@@ -253,6 +259,7 @@ class World:
         self.delivery_loss = 0.0
         self.delivered = 0
         self.lose: Loss | None = None
+        self.middlebox: Callable[[Send], Send | None] | None = None
         self.unreachable: set[bytes] = set()
         self.cut: set[bytes] = set()
         self.hosts: dict[bytes, Host] = {}
@@ -279,11 +286,18 @@ class World:
         packet = decode(send.data)
         assert not packet.payload or verify(packet.payload, packet.protocol, send.source, send.destination)
         if self.keep_seen:
-            self.seen.append(Seen(self.now, host.name, send.source, send.destination, send.ttl, packet, send.data))
+            self.seen.append(
+                Seen(self.now, host.name, send.source, send.destination, send.ttl, packet, send.data, send.ports)
+            )
         if self.lose is not None and self.lose(host, send, packet):
             return
         if self.cut & {send.source, send.destination}:
             return
+        if self.middlebox is not None:
+            passed = self.middlebox(send)
+            if passed is None:
+                return
+            send = passed
         copies = 2 if self.rng.random() < self.duplication else 1
         for _ in range(copies):
             if self.rng.random() < self.loss:
@@ -294,7 +308,10 @@ class World:
         """Let a packet arrive after ``delay``, wherever it came from."""
         receiver = sender if send.destination == LOOPBACK else self.hosts.get(send.destination)
         if receiver is not None:
-            raw = build_ipv4(send.source, send.destination, PROTOCOL_SERVAL, send.data, ttl=send.ttl)
+            if send.ports is None:
+                raw = build_ipv4(send.source, send.destination, PROTOCOL_SERVAL, send.data, ttl=send.ttl)
+            else:
+                raw = encapsulate(send.source, send.destination, send.ports, send.data, ttl=send.ttl)
             heapq.heappush(self._events, (self.now + delay, next(self._order), receiver, raw))
 
     def _each_host(self) -> list[Host]:
