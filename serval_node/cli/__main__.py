@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from serval_node.cli import bind, connect, explain, migrate, show, trace
+from serval_node.cli import bind, connect, events, explain, migrate, show, trace
 from serval_node.cli.errors import CommandError
 from serval_node.cli.output import print_json
 from serval_node.cli.run import run
@@ -32,7 +32,8 @@ examples:
   serval explain web.example                             the rules that a connect would meet; sends nothing
   serval migrate interface eth0 eth1                     every flow of eth0 goes on over eth1
   serval trace web.example                               one connect, step by step as on the slides
-  serval watch                                           the tables, live, with what changed marked (q ends it)"""
+  serval watch                                           the tables, live, with what changed marked (q ends it)
+  serval events --follow --kind Blackout                 the account of each move of a flow, as it happens"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -88,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_trace(commands, as_json)
     _add_explain(commands, as_json)
     _add_watch(commands)
+    events.add_parser(commands)
     migrate.add_parser(commands, as_json)
     return parser
 
@@ -296,6 +298,7 @@ _COMMANDS = {
     "run": _run,
     "trace": _trace,
     "watch": _watch,
+    "events": events.events,
 }
 
 

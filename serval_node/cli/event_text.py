@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -91,14 +90,27 @@ class EventWords:
         return f"RSYN: flow {event['flow_id']} leaves {event['source']} for {event['target']} ({event['cause']})"
 
     def moved(self, event: Event) -> str:
-        """With the parts of the blackout: from the cause to this host's knowing, to the first RSYN, to its answer."""
-        times = [event[key] for key in ("happened", "detected", "started", "time")]
-        detect, decide, signal = (f"{1e3 * (later - earlier):.1f}" for earlier, later in itertools.pairwise(times))
-        rsyns = "" if event["rsyns"] == 1 else f", {event['rsyns']} RSYNs"
+        waited = 1e3 * (event["time"] - event["started"])
+        return f"RSYN-ACK: flow {event['flow_id']} is at {event['target']} (after {waited:.1f} ms, {_rsyns(event)})"
+
+    def blackout(self, event: Event) -> str:
+        """The parts, one after the other: to this host's knowing, to the first RSYN, to its answer, to a segment."""
+        detect, decide, signal = (1e3 * event[part] for part in ("detect", "decide", "signal"))
+        answered = event["happened"] + event["detect"] + event["decide"] + event["signal"]
         return (
-            f"RSYN-ACK: flow {event['flow_id']} is at {event['target']} "
-            f"(detected {detect}, decided {decide}, answered {signal} ms{rsyns})"
+            f"flow {event['flow_id']} moved {event['source']} -> {event['target']}: {event['cause']}; "
+            f"detected {detect:.1f} ms, decided {decide:.1f}, answered {signal:.1f} ({_rsyns(event)}), "
+            f"{_recovered(event, answered)}"
         )
+
+    def peer_blackout(self, event: Event) -> str:
+        return (
+            f"flow {event['flow_id']}: its peer moved {event['source']} -> {event['target']}; "
+            f"{_recovered(event, event['happened'])}"
+        )
+
+    def path_heard(self, event: Event) -> str:
+        return f"flow {event['flow_id']}: first segment {event['peer']} -> {event['local']}"
 
     def unmoved(self, event: Event) -> str:
         return f"flow {event['flow_id']} of {event['service_id']} did not move ({event['cause']}): {event['reason']}"
@@ -129,6 +141,16 @@ def _place(address: str, ports: list[int] | None) -> str:
     return f"{address}:{ports[1]}" if ports else address
 
 
+def _rsyns(event: Event) -> str:
+    return "1 RSYN" if event["rsyns"] == 1 else f"{event['rsyns']} RSYNs"
+
+
+def _recovered(event: Event, since: float) -> str:
+    if event["recover"] is None:
+        return f"no data in the {event['time'] - since:.1f} s since"
+    return f"data after {1e3 * event['recover']:.1f} ms"
+
+
 _WORDS = {
     "SynResolved": EventWords.resolved,
     "SynSent": EventWords.sent,
@@ -144,6 +166,9 @@ _WORDS = {
     "PathLost": EventWords.path_lost,
     "PathBack": EventWords.path_back,
     "PeerMoved": EventWords.peer_moved,
+    "PathHeard": EventWords.path_heard,
+    "Blackout": EventWords.blackout,
+    "PeerBlackout": EventWords.peer_blackout,
     "SynDelayed": EventWords.delayed,
     "DelayNotify": EventWords.noticed,
     "Refused": EventWords.refused,

@@ -13,12 +13,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from serval_node.cli.output import clock
 from serval_node.cli.terminal import Terminal, screen_size
 from serval_node.cli.watch_changes import Change
 from serval_node.cli.watch_lines import change_lines, picture, start_lines
 from serval_node.cli.watch_model import HOLD_SECONDS, Model
 from serval_node.cli.watch_options import TABLES
-from serval_node.cli.watch_tables import clock
 from serval_node.control.local import Client, ControlError
 
 _ANSWER_LIMIT = 2.0

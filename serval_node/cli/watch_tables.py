@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from serval_node.cli.event_text import EventWords
-from serval_node.cli.output import size
+from serval_node.cli.output import clock, size
 from serval_node.cli.watch_changes import Row
 from serval_node.cli.watch_options import EVENTS, FLOW, SERVICE
 
@@ -110,8 +109,3 @@ def event_rows(events: Sequence[Mapping[str, Any]], words: EventWords, wall_offs
 def _row(key: str, values: tuple[Any, ...], texts: Mapping[int, str]) -> Row:
     cells = tuple(texts.get(index, str(value)) for index, value in enumerate(values))
     return Row(key, cells, values)
-
-
-def clock(seconds: float) -> str:
-    """A time of day in the local zone, to the millisecond."""
-    return f"{time.strftime('%H:%M:%S', time.localtime(seconds))}.{int(seconds * 1000) % 1000:03}"

@@ -16,7 +16,11 @@ given back by name where the node knows it, prefixes also as "0xHEX/BITS"; addre
     stat                                      {"counters": {...}}: drops and refusals by reason, data path totals
     names                                     {"names": [...]}: virtual addresses given to names
     hosts                                     {"hosts": {...}}: host names and real addresses
-    events    [since]                         {"events": [...], "now"}: what the stack did since a monotonic time
+    events    [since | after][, last, kinds, service, flow_id]  {"events": [...], "now", "number", "boot"}: what the
+                                              stack did since a monotonic time, or after the event of this number; the
+                                              `last` ones, of these kinds (class names of serval_node.sal.events),
+                                              service or flow. "number" is that of the last event, for the next
+                                              `after`; with that, "missed" counts those that are not kept any more
     snapshot  parts[, since, last]            {"status", "now", part: ...} of one moment; parts are of "table", "flows"
                                               and "events": the `last` ones since a monotonic time
     explain   service[, client, received_at[, sources]]  what a SYN would meet here, sending and

@@ -61,6 +61,8 @@ class EventLoop:
         self._timers: list[tuple[float, int, Timer]] = []
         self._order = itertools.count()
         self._running = False
+        self.woken = 0.0
+        """When there was something to do last: the earliest time that an event being handled can be given."""
         self.settle: Callable[[], float | None] | None = None
 
     def add_reader(self, fd: int, callback: Callback) -> None:
@@ -128,7 +130,9 @@ class EventLoop:
         readers, writers = self._readers, self._writers
         wanted = self.settle() if self.settle else None
         while self._running:
-            for fd, mask in poll(self._timeout(wanted), _EVENTS_PER_CALL):
+            ready = poll(self._timeout(wanted), _EVENTS_PER_CALL)
+            self.woken = time.monotonic()
+            for fd, mask in ready:
                 if mask & _READ:
                     reader = readers.get(fd)
                     if reader is not None:

@@ -18,6 +18,7 @@ from serval_node.control.channel import NodeChannel
 from serval_node.control.experimenter import node_datapath_id
 from serval_node.control.messages import DelayNotify, NodeMessage, NodeState
 from serval_node.daemon.advertiser import Advertiser
+from serval_node.daemon.blackouts import Blackouts
 from serval_node.daemon.config import NodeConfig
 from serval_node.daemon.control_server import ControlServer
 from serval_node.daemon.controller_link import ControllerLink
@@ -84,7 +85,8 @@ class Node:
         self.names = HostNames(naming, VirtualAddresses(config.names_path))
         self.events = EventLog(self.names.describe)
         self.loads = ServiceLoads()
-        self._reactions = StackEvents(self.events.add, self.loads, self.announce, self._announce_later)
+        blackouts = Blackouts(self.events.add, loop.call_later)
+        self._reactions = StackEvents(self.events.add, self.loads, self.announce, self._announce_later, blackouts)
         # Before any setting is changed: it is what fails without privileges.
         self._raw = RawIp()
         self._closers.append(self._raw.close)
@@ -191,7 +193,7 @@ class Node:
         return when
 
     def _network_changed(self) -> None:
-        happened = time.monotonic()
+        happened = self.loop.woken  # before whatever else came at the same moment
         change = self.network.readable()
         if change != NetworkChange():
             self._raw.addresses_changed()

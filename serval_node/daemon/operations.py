@@ -22,7 +22,7 @@ from serval_node.control.rules import (
 )
 from serval_node.daemon import views
 from serval_node.daemon.control_server import Connection, RequestError
-from serval_node.daemon.event_log import KEPT
+from serval_node.daemon.event_log import KEPT, KINDS, Wanted
 from serval_node.daemon.rules import hand_rule
 from serval_node.sal.explanation import Arrival
 from serval_node.wire.ipv4 import address, address_text
@@ -111,10 +111,26 @@ class Operations:
         return answer
 
     def events(self, request: Request, _connection: Connection) -> dict[str, Any]:
-        since = request.get("since", 0.0)
-        if not isinstance(since, (int, float)):
-            raise RequestError("'since' is a number of seconds of the monotonic clock")
-        return {"events": self._node.events.since(since), "now": time.monotonic()}
+        log, wanted = self._node.events, self._wanted(request)
+        last = get_integer(request, "last", KEPT, high=KEPT)
+        answer = {"now": time.monotonic(), "number": log.count, "boot": self._node.boot}
+        if "after" not in request:
+            return {"events": log.since(get_float(request, "since", 0.0), last, wanted), **answer}
+        if "since" in request:
+            raise RequestError("'since' and 'after' exclude each other")
+        after = get_integer(request, "after")
+        return {"events": log.after(after, last, wanted), "missed": log.missed(after), **answer}
+
+    def _wanted(self, request: Request) -> Wanted:
+        kinds = get_list(request, "kinds") if "kinds" in request else None
+        for kind in kinds or ():
+            if kind not in KINDS:
+                raise RequestError(f"no event is called {kind!r}; there are: {', '.join(KINDS)}")
+        return Wanted(
+            None if kinds is None else frozenset(kinds),
+            self._prefix(request, "service") if "service" in request else None,
+            get_number(request, "flow_id", None, 1, 0xFFFFFFFF),
+        )
 
     def hosts(self, _request: Request, _connection: Connection) -> dict[str, Any]:
         return {"hosts": dict(self._node.config.hosts)}

@@ -1,4 +1,6 @@
-"""What follows from the stack's events: the event log, the load per service, and messages to the controller."""
+"""What follows from the stack's events: the event log, the load per service, the accounts of moves, and messages to the
+controller.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,8 @@ from functools import partial
 
 from serval_node.control.messages import DelayNotify as DelayNotifyMessage
 from serval_node.control.messages import FlowEvent, NodeMessage
-from serval_node.sal.events import DelayNotify, Event, FlowClosed, FlowMigrated, FlowOpened, SynReceived
+from serval_node.daemon.blackouts import Blackouts
+from serval_node.sal.events import DelayNotify, Event, FlowClosed, FlowMigrated, FlowOpened, PathHeard, SynReceived
 from serval_node.wire.ipv4 import address_text
 from serval_node.wire.serviceid import Prefix
 
@@ -70,15 +73,19 @@ class StackEvents:
         loads: ServiceLoads,
         urgent: Callable[[NodeMessage], None],
         relaxed: Callable[[Callable[[], NodeMessage]], None],
+        blackouts: Blackouts,
     ) -> None:
         self._log = log
         self._loads = loads
         self._urgent = urgent
         self._relaxed = relaxed
+        self._blackouts = blackouts
 
     def handle(self, event: Event) -> None:
-        self._log(event)
+        if not isinstance(event, PathHeard):  # part of the Blackout that follows from it
+            self._log(event)
         self._loads.handle(event)
+        self._blackouts.handle(event)
         if isinstance(event, DelayNotify):
             self._urgent(DelayNotifyMessage(Prefix.of(event.service_id), event.prefix))
         elif isinstance(event, (FlowOpened, FlowMigrated)) or (isinstance(event, FlowClosed) and event.opened):

@@ -226,15 +226,70 @@ class PathBack:
 
 @dataclass(slots=True)
 class PeerMoved:
-    """The other end of a flow moved, and this host sends to its new address, or to new ports when it is inside UDP."""
+    """The other end of a flow moved, and this host sends to its new address, or to new ports when it is inside UDP;
+    ``asked`` is when its RSYN came.
+    """
 
     time: float
     flow_id: int
     service_id: ServiceID
     source: Address
     target: Address
+    asked: float
     source_ports: UdpPorts | None = None
     target_ports: UdpPorts | None = None
+
+
+@dataclass(slots=True)
+class PathHeard:
+    """The first TCP segment of a flow came over the addresses that it has since a move of either end."""
+
+    time: float
+    flow_id: int
+    service_id: ServiceID
+    local: Address
+    peer: Address
+
+
+@dataclass(slots=True)
+class Blackout:
+    """The whole account of a move of this host's own that its peer has answered. Its parts in seconds, one after the
+    other from ``happened`` on:
+
+    detect   from the cause to this host's knowing
+    decide   to the first of ``rsyns`` RSYNs
+    signal   to the RSYN-ACK
+    recover  to the first TCP segment from the peer over the new path, be it data or an acknowledgement; None: none had
+             come by ``time``, when the flow ended, moved again, or had been quiet for long
+    """
+
+    time: float
+    flow_id: int
+    service_id: ServiceID
+    cause: str
+    source: Address
+    target: Address
+    happened: float
+    detect: float
+    decide: float
+    signal: float
+    recover: float | None
+    rsyns: int
+
+
+@dataclass(slots=True)
+class PeerBlackout:
+    """The account of a move of the flow's peer: ``happened`` is when its RSYN came, ``recover`` the seconds from there
+    to the first TCP segment from its new address; None as in Blackout.
+    """
+
+    time: float
+    flow_id: int
+    service_id: ServiceID
+    source: Address
+    target: Address
+    happened: float
+    recover: float | None
 
 
 @dataclass(slots=True)
@@ -287,6 +342,9 @@ Event = (
     | PathLost
     | PathBack
     | PeerMoved
+    | PathHeard
+    | Blackout
+    | PeerBlackout
     | DelayNotify
     | SynDelayed
     | Refused

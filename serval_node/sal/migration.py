@@ -15,7 +15,7 @@ flowID and the nonce answers, the others are silent.
 from __future__ import annotations
 
 from serval_node.sal.context import LOOPBACK, Context
-from serval_node.sal.events import FlowMigrated, FlowMigrating, MigrationFailed, PeerMoved, Refusal
+from serval_node.sal.events import FlowMigrated, FlowMigrating, MigrationFailed, PathHeard, PeerMoved, Refusal
 from serval_node.sal.flow_table import Flow
 from serval_node.sal.moves import Cause, MigrationRecord, MigrationRefused, MigrationState, Move, PeerMove, Step
 from serval_node.sal.places import Place
@@ -175,7 +175,7 @@ class Migration:
         context = self._context
         record = flow.migration = flow.migration or MigrationRecord()
         record.step(Step.RSYN)
-        record.peer_move = PeerMove(source, control.verno)
+        record.peer_move = PeerMove(source, control.verno, now)
         if flow.marked:
             self._follow(flow, record.peer_move, now)
         self._answer(flow, now)
@@ -224,13 +224,27 @@ class Migration:
     def _follow(self, flow: Flow, peer_move: PeerMove, now: float) -> None:
         old, new = flow.peer, peer_move.place
         if self._relocate(flow, flow.local_address, new):
-            event = PeerMoved(now, flow.local_flow, flow.service_id, old.address, new.address, old.ports, new.ports)
+            addresses = old.address, new.address
+            event = PeerMoved(now, flow.local_flow, flow.service_id, *addresses, peer_move.asked, old.ports, new.ports)
             self._context.events.append(event)
+
+    # -- the new path
+
+    def heard(self, flow: Flow, now: float) -> None:
+        """A segment of the flow's transport came over the addresses that it has now: the end of a blackout."""
+        record = flow.migration
+        if record is None or record.heard or flow.peer_address is None:
+            return
+        record.heard = True
+        event = PathHeard(now, flow.local_flow, flow.service_id, flow.local_address, flow.peer_address)
+        self._context.events.append(event)
 
     def _relocate(self, flow: Flow, local: Address, peer: Place) -> bool:
         """Where the flow is from now on; whether that changes anything."""
         if (local, peer) == (flow.local_address, flow.peer):
             return False
         flow.local_address, (flow.peer_address, flow.ports) = local, peer
+        if flow.migration is not None:
+            flow.migration.heard = False
         self._context.reinstall(flow)
         return True

@@ -88,21 +88,27 @@ class Move:
 
 @dataclass(slots=True)
 class PeerMove:
-    """The peer's latest move. ``place`` is where its RSYN came from; ``answers`` counts RSYN-ACKs for that one."""
+    """The peer's latest move. ``place`` is where its RSYN came from, ``asked`` when; ``answers`` counts RSYN-ACKs for
+    that one.
+    """
 
     place: Place
     verno: int
+    asked: float
     due: float = 0.0
     answers: int = 0
 
 
 class MigrationRecord:
-    """What a flow keeps about moves. None on a flow that never moved."""
+    """What a flow keeps about moves. None on a flow that never moved. ``heard``: whether a segment of its transport has
+    come since its addresses changed last.
+    """
 
-    __slots__ = ("move", "peer_move", "state")
+    __slots__ = ("heard", "move", "peer_move", "state")
 
     def __init__(self) -> None:
         self.state = MigrationState.INITIAL
+        self.heard = True
         self.move: Move | None = None
         self.peer_move: PeerMove | None = None
 

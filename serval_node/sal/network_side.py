@@ -77,6 +77,8 @@ class NetworkSide:
         elif flow.state not in ESTABLISHED:
             self._context.refuse(Refusal.NOT_CONFIRMED, now)
         else:
+            if header.destination == flow.local_address and Place(header.source, header.ports) == flow.peer:
+                self._transfer.heard_there(flow, now)
             self._transfer.from_network(flow, payload, tcp, now)
 
     def _pass_on(self, header: Ipv4Header, packet: SalPacket, now: float) -> bool:

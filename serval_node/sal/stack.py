@@ -168,7 +168,8 @@ class Stack:
         self._kernel.socket_gone(local, peer, now)
 
     def note_peer_activity(self, local_flow: int, now: float) -> None:
-        """A packet of a flow came by the fast path: the peer has our third ACK."""
+        """The first packet of a flow came by the fast path since its addresses changed: the peer has our third ACK."""
         flow = self.flows.get(local_flow)
         if flow is not None:
             flow.unconfirmed = False
+            self._transfer.heard_there(flow, now)

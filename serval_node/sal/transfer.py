@@ -99,6 +99,10 @@ class Transfer:
             self._send_fin(flow, now)
             context.install(flow)
 
+    def heard_there(self, flow: Flow, now: float) -> None:
+        """A data packet came over the flow's own addresses, by whichever path."""
+        self._migration.heard(flow, now)
+
     def heard(self, flow: Flow) -> None:
         """Something came from the peer: it has our third ACK, and the data path can take over."""
         flow.unconfirmed = False

@@ -160,9 +160,39 @@ def test_link_down_moves_the_flow(ann: Host, dan: Host) -> None:
         (moved,) = wait_for("the move", lambda: migrated(ann, start))
         assert (moved["cause"], moved["source"], moved["target"]) == ("link down", ann.address, ETH1)
         assert moved["happened"] <= moved["detected"] <= moved["started"] <= moved["time"]
+        (account,) = wait_for("its account", lambda: _events(ann, start, "Blackout"))
+        parts = [account[part] for part in ("detect", "decide", "signal", "recover")]
+        assert min(parts) >= 0 and account["time"] >= moved["time"]
+        assert sum(parts) == pytest.approx(account["time"] - account["happened"], abs=1e-4)
+        (peers,) = wait_for("the peer's account", lambda: _events(dan, start, "PeerBlackout"))
+        assert (peers["target"], account["happened"] < peers["happened"]) == (ETH1, True)
+        assert peers["recover"] == pytest.approx(peers["time"] - peers["happened"])
+        _is_told(ann, account)
         transfer.end()
     finally:
         _restore(ann)
+
+
+def _events(host: Host, since: float, kind: str) -> list[dict[str, Any]]:
+    return host.ask("events", since=since, kinds=[kind])["events"]
+
+
+def _is_told(host: Host, account: dict[str, Any]) -> None:
+    """By `serval events` and, in the same words, by `serval watch`."""
+    shown = host.serval("events", "--kind", "Blackout", "--flow", str(account["flow_id"]), "--last", "1").stdout
+    words = shown.split(maxsplit=2)[2].strip()
+    assert words.startswith(f"flow {account['flow_id']} moved {host.address} -> {ETH1}: link down; detected ")
+    assert " RSYN" in words and ", data after " in words
+    assert words in host.serval("watch", "--once", "--table", "events").stdout
+    line = host.serval("events", "--json", "--follow", "--seconds", "0.1", "--kind", "Blackout", "--last", "1").stdout
+    told = json.loads(line)
+    assert told.pop("host") == host.name and told.pop("wall")
+    assert told == account
+
+
+def test_unknown_kinds_are_refused(ann: Host) -> None:
+    failed = ann.serval("events", "--kind", "Earthquake", check=False)
+    assert failed.returncode == 1 and "no event is called 'Earthquake'; there are: Blackout, " in failed.stderr
 
 
 def _restore(host: Host) -> None:

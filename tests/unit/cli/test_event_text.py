@@ -14,9 +14,19 @@ from serval_node.wire.naming import Naming
 
 NAMING = Naming({"example": 0x9C1185})
 HOSTS = {"10.0.0.1": "ann"}
-PLACES = (events.FlowMigrating, events.FlowMigrated, events.PathLost, events.PathBack, events.PeerMoved)
+PLACES = (
+    events.FlowMigrating,
+    events.FlowMigrated,
+    events.PathLost,
+    events.PathBack,
+    events.PeerMoved,
+    events.PathHeard,
+    events.Blackout,
+    events.PeerBlackout,
+)
 VALUES: dict[str, object] = {
     "float": 1.0,
+    "float | None": None,
     "int": 7,
     "bool": True,
     "str": "no answer",
@@ -53,9 +63,9 @@ def test_what_is_inside_udp_says_so() -> None:
 
     assert "inside UDP" in told(events.SynSent(1.0, 7, service, ann, eve, ports))
     assert "inside UDP, peer's port 20001" in told(events.FlowOpened(1.0, 7, 8, service, True, eve, ann, ports))
-    moved = told(events.PeerMoved(1.0, 7, service, ann, ann, UdpPorts(54325, 20000), ports))
+    moved = told(events.PeerMoved(1.0, 7, service, ann, ann, 1.0, UdpPorts(54325, 20000), ports))
     assert moved.endswith("left 10.0.0.1:20000 for 10.0.0.1:20001")
-    for event in (events.SynSent(1.0, 7, service, ann, eve), events.PeerMoved(1.0, 7, service, ann, eve)):
+    for event in (events.SynSent(1.0, 7, service, ann, eve), events.PeerMoved(1.0, 7, service, ann, eve, 1.0)):
         assert "UDP" not in told(event) and ":" not in told(event).removeprefix("RSYN:")
 
 

@@ -28,6 +28,8 @@ COMMANDS = [
     ["bind", "web.example"],
     ["run", "--service", "web.example", "--", "true"],
     ["trace", "web.example"],
+    ["events"],
+    ["events", "--follow"],
 ]
 
 

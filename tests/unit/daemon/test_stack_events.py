@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from serval_node.control.messages import DelayNotify as DelayNotifyMessage
 from serval_node.control.messages import FlowEvent, NodeMessage
+from serval_node.daemon.blackouts import Blackouts
 from serval_node.daemon.event_log import EventLog
+from serval_node.daemon.loop import Timer
 from serval_node.daemon.stack_events import ServiceLoads, StackEvents
 from serval_node.sal.events import DelayNotify, Event, FlowClosed, FlowOpened, SynReceived, SynResolved
 from serval_node.sal.service_table import Action, Selector
@@ -43,7 +45,8 @@ def test_loads_count_open_and_accepted_flows_per_rule() -> None:
 def test_what_the_controller_is_told() -> None:
     log, urgent, relaxed = EventLog(NAMING.describe), [], []
     told: list[NodeMessage] = urgent
-    reactions = StackEvents(log.add, ServiceLoads(), told.append, relaxed.append)
+    blackouts = Blackouts(log.add, lambda delay, callback: Timer(delay, callback))
+    reactions = StackEvents(log.add, ServiceLoads(), told.append, relaxed.append, blackouts)
     for event in (
         DelayNotify(0.1, ID, WEB),
         opened(1),

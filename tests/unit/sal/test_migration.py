@@ -8,14 +8,15 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from serval_node.sal.events import FlowMigrated, FlowMigrating, MigrationFailed, PeerMoved, Refusal
+from serval_node.sal.events import FlowMigrated, FlowMigrating, MigrationFailed, PathHeard, PeerMoved, Refusal
 from serval_node.sal.flow_table import Flow
 from serval_node.sal.migration import ANSWERS
 from serval_node.sal.moves import Cause, MigrationRefused, MigrationState
 from serval_node.sal.outputs import Send
 from serval_node.sal.states import State
 from serval_node.wire.ipv4 import address
-from serval_node.wire.sal_header import ControlFlag, SalPacket, encode
+from serval_node.wire.sal_header import ControlFlag, SalPacket, bare_header, encode
+from serval_node.wire.transport import ACK, build_tcp, to_wire
 from tests.unit.sal.conftest import A, E, Figure, make_figure, make_pair
 from tests.unit.sal.fake_tcp import Socket
 from tests.unit.sal.world import Host, Seen, World
@@ -523,3 +524,48 @@ def test_events_account_for_the_blackout(quick: Moving) -> None:
     assert (moved.happened, moved.detected, moved.started) == (start - 0.004, start - 0.001, start)
     assert moved.rsyns == 2 and moved.time > start + 0.020
     assert (followed.source, followed.target) == (address(A), address(A2))
+    assert followed.asked == followed.time
+
+
+def heard(host: Host) -> list[tuple[float, bytes, bytes]]:
+    return [(event.time, event.local, event.peer) for event in host.happened(PathHeard) if isinstance(event, PathHeard)]
+
+
+def test_each_end_tells_of_the_first_segment_over_the_new_path(moving: Moving) -> None:
+    assert heard(moving.a) == heard(moving.e) == []
+    start = moving.world.now
+    moving.move()
+    moving.world.run(1)
+    assert heard(moving.a) == heard(moving.e) == []  # control packets are none
+    moving.a.send(moving.client, b"there")
+    moving.world.run(1)
+    assert heard(moving.e) == [(start + 1 + moving.world.delay, address(E), address(A2))]
+    assert heard(moving.a) == [(start + 1 + 2 * moving.world.delay, address(A2), address(E))]
+    moving.exchange()
+    assert (len(heard(moving.a)), len(heard(moving.e))) == (1, 1)
+
+
+def test_what_still_comes_over_the_old_path_does_not_end_a_blackout(quick: Moving) -> None:
+    """A planned move: data under way to the old address arrives after the switch, and is delivered all the same."""
+    quick.move()
+    quick.world.run(quick.world.delay * 1.5)  # the RSYN is there, its answer is not
+    stray = bare_header(quick.theirs.local_flow, quick.ours.local_flow, 6) + to_wire(
+        build_tcp(quick.server.local[1], quick.client.local[1], 1, 1, ACK), 6, address(E), address(A)
+    )
+    quick.world.inject(Send(address(E), address(A), 64, stray), quick.world.delay)
+    delivered = quick.world.delivered
+    quick.world.run(1)
+    assert quick.ours.local_address == address(A2) and quick.world.delivered > delivered
+    assert heard(quick.a) == []
+
+
+def test_a_flow_that_is_closing_is_heard_by_the_slow_path(quick: Moving) -> None:
+    """While its FIN is unanswered a flow's packets all pass the stack."""
+    quick.world.lose = lambda host, send, packet: host is quick.e
+    quick.a.shutdown(quick.client)
+    quick.world.run(0.05)
+    assert not quick.ours.fast
+    quick.world.lose = None
+    quick.move()
+    quick.world.run(5)
+    assert len(heard(quick.a)) == 1
