@@ -18,6 +18,9 @@ topo-datacenter: setup ## the datacenter with its service router: a prompt at a 
 	@[ "$(CONTROLLER)" != ryu ] || scripts/as-caller scripts/setup-ryu
 	@scripts/privileged $(PYTHON) -m testbed run datacenter $(ARGS)
 
+topo-adhoc: setup ## hosts that find services by broadcast, without service router and controller: a prompt, or a tour (ARGS="--help")
+	@scripts/privileged $(PYTHON) -m testbed run adhoc $(ARGS)
+
 test: setup ## everything that must hold: lint, unit, sandbox, emulation, docs
 	@started=$$(date +%s); \
 	for phase in lint test-unit test-sandbox test-emulation test-docs; do \
@@ -67,4 +70,4 @@ clean: ## remove .venv and everything else that can be made again (not results/)
 	@rm -rf .venv .venv-ryu build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
-.PHONY: help setup topo-datacenter test lint test-unit test-sandbox test-emulation test-docs bench model-check test-wireshark reference clean
+.PHONY: help setup topo-datacenter topo-adhoc test lint test-unit test-sandbox test-emulation test-docs bench model-check test-wireshark reference clean

@@ -104,7 +104,7 @@ class EmulatedNode(Node):
         script(self, lines + self.route_lines())
 
     def sysctls(self) -> dict[str, int]:
-        return dict(SYSCTLS)
+        return {**SYSCTLS, "net.ipv4.ip_forward": 1} if self.params.get("ip_forward") else dict(SYSCTLS)
 
     @property
     def gateway(self) -> str | None:
@@ -115,7 +115,11 @@ class EmulatedNode(Node):
     def routes(self) -> list[tuple[str, str]]:
         """The destination (a network, or `default`) of each declared route, and its way: "via 10.1.0.254"."""
         default = self.params.get("defaultRoute")
-        return [(DEFAULT, default)] if default else []
+        declared = self.params.get("routes") or []
+        return [
+            *([(DEFAULT, default)] if default else []),
+            *((destination, f"via {gateway}") for destination, gateway in declared),
+        ]
 
     def route_lines(self) -> list[str]:
         return [shlex.join(route_command("replace", *route)) for route in self.routes()]
@@ -192,7 +196,3 @@ class PlainRouter(EmulatedNode, IpRouter):
 
     def sysctls(self) -> dict[str, int]:
         return {**SYSCTLS, "net.ipv4.ip_forward": 1}
-
-    def routes(self) -> list[tuple[str, str]]:
-        declared = self.params.get("routes") or []
-        return [*super().routes(), *((destination, f"via {gateway}") for destination, gateway in declared)]

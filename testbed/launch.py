@@ -20,6 +20,7 @@ from typing import NoReturn
 
 import topologies
 from testbed import calibration, failures, openvswitch, requirements, symptoms
+from testbed.adhoc_tour import AdHocTour
 from testbed.calibration import Calibration
 from testbed.capture import SNAP_BYTES, Capture
 from testbed.errors import TestbedError, report
@@ -55,7 +56,8 @@ def run(topology: str, arguments: Sequence[str]) -> int:
         options = _parser(topology, kind).parse_args(_joined(arguments, kind))
         topo = kind(**_parameters(kind, options))
         _check_links(topo)
-        _check_apps(options.app)
+        apps = getattr(options, "app", [])  # a network without a controller has no such option
+        _check_apps(apps)
     except (TopologyError, ValueError) as error:
         report(TestbedError(f"{topology}: {error}"))
         return 2
@@ -63,7 +65,9 @@ def run(topology: str, arguments: Sequence[str]) -> int:
         report(TestbedError(f"{topology}: {error.message}", error.hint))
         return 2
     _prepare_process()
-    net = ServalNetwork(topo, say=say, seed=options.seed, controller_options=_apps(options.app, fabric=options.fabric))
+    net = ServalNetwork(
+        topo, say=say, seed=options.seed, controller_options=_apps(apps, fabric=getattr(options, "fabric", False))
+    )
     status, why = 1, ""
     try:
         status = _Run(topology, net, options).go()
@@ -153,6 +157,8 @@ class _Run:
         if sys.stdin.isatty() and not self.options.tour:
             Prompt(self.net)
             return 0
+        if not self.net.has_controller:
+            return AdHocTour(self.net, say).run()
         asked, _ = calibration.asked([link.shape for link in self.net.links])
         rate = None if asked is None else asked * calibration.TCP_PAYLOAD / calibration.FRAME_BYTES
         return Tour(self.net, say, rate_asked=rate).run()
@@ -234,14 +240,14 @@ def banner(net: ServalNetwork, measured: Calibration | None) -> list[str]:
         "",
         f"network built in {net.start_seconds:.1f} s: {len(net.serval_hosts)} Serval nodes, {len(net.links)} links",
         f"  clients          {_named(clients)}",
-        f"  plain IP routers {', '.join(plain)} (no Serval)",
-        f"  service router   {_named(net.routers)} for *.{', *.'.join(topo.providers)}",
+        f"  plain IP routers {', '.join(plain) or 'none'} (no Serval)",
+        f"  service router   {_named(net.routers)}{' for *.' + ', *.'.join(topo.providers) if net.routers else ''}",
         *(f"  {service.name:16} on {', '.join(service.hosts)}" for service in topo.services),
-        f"  switches         {', '.join(switch.name for switch in net.switches)}; OpenFlow 1.3, Open vSwitch's datapath"
+        f"  switches         {', '.join(switch.name for switch in net.switches)};"
+        f" {'OpenFlow 1.3' if net.has_controller else 'learning by themselves'}, Open vSwitch's datapath"
         f" in {where} ({datapath.reason})",
         f"  delay and loss   {_impairments(net)}",
-        f"  controller       {net.controller_framework}; in the sandbox, out of band: no host has an"
-        " interface for it, and it uses no link",
+        f"  controller       {_controller(net)}",
     ]
     if measured is not None:
         first, second = measured.lines()
@@ -252,6 +258,14 @@ def banner(net: ServalNetwork, measured: Calibration | None) -> list[str]:
     lines += ["try:", f"  {client} curl http://{service}/"]
     lines += [f"  {client} serval trace {service}", "  tables", "(help lists more)"]
     return lines
+
+
+def _controller(net: ServalNetwork) -> str:
+    if not net.has_controller:
+        return "none: services are found by broadcast (NAME serval adhoc), or by a service router (NAME serval router)"
+    return (
+        f"{net.controller_framework}; in the sandbox, out of band: no host has an interface for it, and it uses no link"
+    )
 
 
 def _warnings(measured: Calibration) -> list[str]:
@@ -305,6 +319,14 @@ def _parser(topology: str, kind: type[Declared]) -> argparse.ArgumentParser:
         metavar="N",
         help="where random loss begins: the same number, the same losses (default: another each time)",
     )
+    if kind.has_controller:
+        _add_apps(parser)
+    parser.add_argument("--tour", action="store_true", help="show the tour at a terminal too, and no prompt")
+    parser.add_argument("--no-calibration", action="store_true", help="do not measure rate and round-trip time first")
+    return parser
+
+
+def _add_apps(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--app",
         action="append",
@@ -314,9 +336,6 @@ def _parser(topology: str, kind: type[Declared]) -> argparse.ArgumentParser:
         " handles are those of controllers.api; repeatable",
     )
     parser.add_argument("--fabric", action="store_true", help="with --app: the switch fabric rules the switches anyway")
-    parser.add_argument("--tour", action="store_true", help="show the tour at a terminal too, and no prompt")
-    parser.add_argument("--no-calibration", action="store_true", help="do not measure rate and round-trip time first")
-    return parser
 
 
 class _Parser(argparse.ArgumentParser):

@@ -35,6 +35,7 @@ RUN_DIRECTORY = Path("/run/testbed")
 LOG_DIRECTORY = RUN_DIRECTORY / "logs"
 CONTROLLER_SOCKET = RUN_DIRECTORY / "controller.sock"
 CONTROLLER_HOST, CONTROLLER_PORT = "127.0.0.1", 6653
+NO_CONTROLLER = "what each node knows by itself: NAME serval table, for all of them: tables"
 COMPLETE_SECONDS = 20.0
 POLL_SECONDS = 0.02
 
@@ -99,6 +100,7 @@ class ServalNetwork(Mininet):
         super().__init__(topo=topo, switch=FabricSwitch, host=host, link=EmulatedLink, controller=None, build=False)
         self.providers: Mapping[str, int] = getattr(topo, "providers", {})
         self.services: Sequence[Service] = getattr(topo, "services", ())
+        self.has_controller: bool = getattr(topo, "has_controller", True)
         self.logs = logs
         self.seed = seed
         self.controller_options = tuple(controller_options)
@@ -183,6 +185,8 @@ class ServalNetwork(Mininet):
 
     def controller_request(self, op: str, **fields: Any) -> dict[str, Any]:
         """One request to the controller's hand-control socket; raises TestbedError."""
+        if not self.has_controller:
+            raise TestbedError("this network has no controller", NO_CONTROLLER)
         log = self.logs / "controller.log"
         return nodes.request(str(CONTROLLER_SOCKET), "the controller", op, log=log, **fields)
 
@@ -215,7 +219,7 @@ class ServalNetwork(Mininet):
         """Controller, switches, nodes; each observed to be ready. Raises TestbedError after undoing what was done."""
         begun = time.monotonic()
         try:
-            with self._step("Open vSwitch and controller"):
+            with self._step("Open vSwitch and controller" if self.has_controller else "Open vSwitch, no controller"):
                 self._start_daemons()
             with self._step(f"{len(self.topo.hosts())} hosts and {len(self.topo.links())} links"):
                 self._build()
@@ -225,16 +229,18 @@ class ServalNetwork(Mininet):
                 self._shape()
             with self._step(f"{len(self.serval_hosts)} Serval nodes"):
                 self._start_nodes()
-            with self._step("controller knows every switch and node"):
-                self.wait(
-                    "the controller knows every switch and node", self._complete, log=self.logs / "controller.log"
-                )
-            with self._step("switches know every host"):
-                self._introduce()
+            if self.has_controller:
+                self._meet_controller()
         except BaseException:  # Ctrl-C too: what was started is stopped in order
             self.stop()
             raise
         self.start_seconds = time.monotonic() - begun
+
+    def _meet_controller(self) -> None:
+        with self._step("controller knows every switch and node"):
+            self.wait("the controller knows every switch and node", self._complete, log=self.logs / "controller.log")
+        with self._step("switches know every host"):
+            self._introduce()
 
     def stop(self) -> bool:
         """Undo everything in reverse order; a step that fails is reported and the next one is done. Call it as often
@@ -259,6 +265,8 @@ class ServalNetwork(Mininet):
 
     def start_controller(self) -> None:
         """Start the controller again after `stop_controller`, until it listens; raises TestbedError."""
+        if not self.has_controller:
+            raise TestbedError("this network has no controller", NO_CONTROLLER)
         self._controller = controller = self._launch_controller()
         controller.wait_ready(partial(controller_ready, controller))
 
@@ -273,11 +281,12 @@ class ServalNetwork(Mininet):
         if self._launcher.running(name):
             raise TestbedError(f"the node of {name} is running (process {self._launcher.pids[name]})")
         self.warnings += self._launcher.start([host], self._configurations)
-        self.wait(
-            f"the controller knows {name}",
-            lambda: name in self.controller_request("status")["nodes"],
-            log=self.logs / "controller.log",
-        )
+        if self.has_controller:
+            self.wait(
+                f"the controller knows {name}",
+                lambda: name in self.controller_request("status")["nodes"],
+                log=self.logs / "controller.log",
+            )
 
     def undo_at_stop(self, what: str, undo: Callable[[], object]) -> None:
         """Have something stopped before all that is there by now."""
@@ -328,9 +337,17 @@ class ServalNetwork(Mininet):
         )
 
     def wait_service(self, service: str, on: Sequence[str]) -> float:
-        """Wait until the routers' rules for a service name exactly these hosts; returns the seconds it took."""
+        """Wait until the routers' rules for a service name exactly these hosts; returns the seconds it took.
+
+        Without a controller nobody has such a rule: then until these hosts, and no others, serve it.
+        """
         wanted = {self.find(name).addresses()[0] for name in on}
         begun = time.monotonic()
+        if not self.has_controller:
+            for host in self.serval_hosts:
+                what = f"{host.name} {'serves' if host.name in on else 'no longer serves'} {service}"
+                self.wait(what, partial(self._served, host, service, host.name in on), log=host.log_path)
+            return time.monotonic() - begun
         for router in self.routers:
             what = f"the rule of {router.name} for {service} names {', '.join(on) or 'nobody'}"
             self.wait(what, partial(self._resolves, router, service, wanted), log=router.log_path)
@@ -342,6 +359,16 @@ class ServalNetwork(Mininet):
             if instance.host.addresses()[0] in wanted:
                 instance.check()
         return self.targets(router, service) == wanted
+
+    def _served(self, host: ServalHost, service: str, wanted: bool) -> bool:
+        if wanted:
+            for instance in self.instances[::-1]:
+                if (instance.host, instance.service.name) == (host, service):
+                    instance.check()
+                    break
+        prefix = nodes.ask(host, "resolve", service=service)["prefix"]
+        entries = [entry for entry in nodes.ask(host, "table")["entries"] if entry["prefix"] == prefix]
+        return wanted == any(target["action"] == "demux" for entry in entries for target in entry["targets"])
 
     def targets(self, node: ServalHost, service: str) -> set[str]:
         """The addresses to which a node's rule for exactly this service forwards."""
@@ -373,14 +400,16 @@ class ServalNetwork(Mininet):
 
     def _start_daemons(self) -> None:
         # All three take their time with imports.
-        self._controller = controller = self._launch_controller()
-        self.undo_at_stop("the controller", self.stop_controller)
+        if self.has_controller:
+            self._controller = self._launch_controller()
+            self.undo_at_stop("the controller", self.stop_controller)
         self._launcher = nodes.Launcher(self.logs)
         self.undo_at_stop("the nodes' launcher", self._launcher.stop)
         switch = openvswitch.start(self.logs)
         self.undo_at_stop("Open vSwitch", switch.stop)
         self._launcher.wait_ready()
-        controller.wait_ready(partial(controller_ready, controller))
+        if self._controller is not None:
+            self._controller.wait_ready(partial(controller_ready, self._controller))
 
     def _launch_controller(self) -> processes.Daemon:
         return launch_controller(self.providers, self.logs, options=self.controller_options)
@@ -397,7 +426,7 @@ class ServalNetwork(Mininet):
 
     def _start_switches(self) -> None:
         self.undo_at_stop("switches", lambda: switches.stop(self.switches))
-        switches.start(self.switches, f"tcp:{CONTROLLER_HOST}:{CONTROLLER_PORT}")
+        switches.start(self.switches, f"tcp:{CONTROLLER_HOST}:{CONTROLLER_PORT}" if self.has_controller else None)
 
     def _shape(self) -> None:
         userspace = openvswitch.datapath_type().name == "user"
@@ -408,7 +437,7 @@ class ServalNetwork(Mininet):
         assert self._launcher is not None
         self.undo_at_stop("nodes", self._launcher.stop)
         addresses = {host.name: host.addresses()[0] for host in self.hosts if host.addresses()}
-        channel = (CONTROLLER_HOST, CONTROLLER_PORT)
+        channel = (CONTROLLER_HOST, CONTROLLER_PORT) if self.has_controller else None
         self._configurations = nodes.configurations(self.serval_hosts, addresses, self.providers, channel)
         self.warnings += self._launcher.start(self.serval_hosts, self._configurations)
 

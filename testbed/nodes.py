@@ -21,6 +21,7 @@ STOP_SECONDS = 5.0
 ENDING_SECONDS = 0.5
 POLL_SECONDS = 0.01
 MAX_REPORT = 1 << 20
+NODE_OPTIONS = ("auto_migrate", "adhoc", "adhoc_relay", "adhoc_hops", "find_router")
 EVERYTHING = "0x00/0"  # the prefix of every serviceID
 
 
@@ -42,6 +43,7 @@ def configurations(
             "controller": channel,
             "run_dir": str(host.run_directory),
             "hosts": dict(addresses),
+            **{key: host.options[key] for key in NODE_OPTIONS if key in host.options},
         }
         for number, host in enumerate(serval_hosts, 1)
     }

@@ -13,7 +13,7 @@ from testbed import hosts
 from testbed.errors import TestbedError
 from testbed.hosts import ServalHost
 from testbed.links import parse_delay
-from testbed.network import ServalNetwork
+from testbed.network import NO_CONTROLLER, ServalNetwork
 from testbed.words import did_you_mean
 
 SERVAL_COMMANDS = ("serval", "servicectl")
@@ -69,6 +69,9 @@ class HostPrompt(CLI):
 
     def do_servicectl(self, line: str) -> None:
         """The controller by hand: servicectl --help."""
+        if not getattr(self.mn, "has_controller", True):
+            error(f"*** this network has no controller; {NO_CONTROLLER}\n")
+            return
         self.do_sh(f"servicectl {line}")
 
     def default(self, line: str) -> None:
@@ -121,7 +124,7 @@ class Prompt(HostPrompt):
     def _kill(self, service: str, host: str) -> None:
         killed = self.mn.instance(service, host).kill()
         took = self.mn.wait_service(service, self.mn.running(service))
-        output(f"killed process {killed}; the service routers knew after {took * 1e3:.0f} ms\n")
+        output(f"killed process {killed}; {self._knew(took)}\n")
 
     def do_start(self, line: str) -> None:
         """start SERVICE HOST: start an instance (again), and wait until the service routers know it."""
@@ -131,7 +134,11 @@ class Prompt(HostPrompt):
         self.mn.start_instance(service, host)
         running = self.mn.running(service)
         took = self.mn.wait_service(service, running)
-        output(f"{service} on {', '.join(running)}; the service routers knew after {took * 1e3:.0f} ms\n")
+        output(f"{service} on {', '.join(running)}; {self._knew(took)}\n")
+
+    def _knew(self, seconds: float) -> str:
+        who = "the service routers" if self.mn.has_controller else "the nodes"
+        return f"{who} knew after {seconds * 1e3:.0f} ms"
 
     def do_restart(self, line: str) -> None:
         """restart HOST: start the node of a host again after it has ended."""
@@ -144,7 +151,8 @@ class Prompt(HostPrompt):
         for service in back:
             self.mn.wait_service(service, self.mn.running(service))
         served = f"; {', '.join(back)} registered again" if back else ""
-        output(f"the node of {name} runs, and the controller knows it{served}\n")
+        known = ", and the controller knows it" if self.mn.has_controller else ""
+        output(f"the node of {name} runs{known}{served}\n")
 
     def do_link(self, line: str) -> None:
         """link NODE NODE up|down: a link; what comes up gets its declared routes back."""

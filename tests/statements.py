@@ -48,6 +48,7 @@ STATEMENTS: dict[str, str] = {
     "S41": "the child has a flowID of its own; its SYN-ACK goes straight to the client",
     "S42": "no data passes c; the round trip loses the detour",
     "S43": "affinity: rules and instances change, SYNs and SYN-ACKs are repeated or doubled",
+    "S44": "ad hoc: SYN by broadcast, the first answer wins, the loser frees its state; flooding with hop limit",
     "S45": "migration is RSYN, RSYN-ACK, ACK and data from the new address; the byte stream is unbroken",
     "S46": "lost control packets of a move are repeated with back-off; old, late and doubled ones do no harm",
     "S47": "either end may move, also both at once; who has lost the other finds it by the service's name",

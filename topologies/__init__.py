@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from topologies.ad_hoc import AdHocNetwork
 from topologies.datacenter import Datacenter
 from topologies.declarations import Declared, TopologyError
 
-TOPOLOGIES: Mapping[str, type[Declared]] = {"datacenter": Datacenter}
+TOPOLOGIES: Mapping[str, type[Declared]] = {"adhoc": AdHocNetwork, "datacenter": Datacenter}
 
 
 def find(name: str) -> type[Declared]:

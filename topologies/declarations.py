@@ -3,7 +3,9 @@
 Node options that the testbed reads (Mininet passes them through, so `mn --custom` ignores them):
     serval={"role": "host"}                         a host with a Serval node
     serval={"role": "router", "serves": ["example"]}   a service router responsible for these providers' blocks
-    routes=[("10.2.0.0/16", "10.0.0.2")]             static routes of an IpRouter
+    serval={..., "adhoc": True}                     more of serval_node.daemon.config, from its line auto_migrate on
+    routes=[("10.2.0.0/16", "10.0.0.2")]             static routes of a host or an IpRouter
+    ip_forward=True                                  a host that forwards IP packets, as an IpRouter does
 Link options have Mininet's names and units: bw (Mbit/s), delay ("5ms", one way), loss (percent).
 """
 
@@ -54,10 +56,14 @@ class IpRouter(Node):
 
 
 class Declared(Topo):
-    """A Topo that says which providers and services it has. Subclasses fill `providers` and `services` in build()."""
+    """A Topo that says which providers and services it has. Subclasses fill `providers` and `services` in build().
+
+    Without `has_controller` no controller is started: the switches learn by themselves, and so do the Serval nodes.
+    """
 
     summary: ClassVar[str] = ""
     parameters: ClassVar[Mapping[str, str]] = {}
+    has_controller: ClassVar[bool] = True
 
     def __init__(self, *args: Any, **params: Any) -> None:
         self.providers: dict[str, int] = {}

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from serval_node.cli import bind, connect, events, explain, migrate, show, trace
+from serval_node.cli import adhoc, bind, connect, events, explain, migrate, show, trace
 from serval_node.cli.errors import CommandError
 from serval_node.cli.output import print_json
 from serval_node.cli.run import run
@@ -91,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_watch(commands)
     events.add_parser(commands)
     migrate.add_parser(commands, as_json)
+    adhoc.add_parser(commands, as_json)
     return parser
 
 
@@ -294,6 +295,7 @@ _COMMANDS = {
     "connect": _connect,
     "explain": _explain,
     "migrate": migrate.migrate,
+    "adhoc": adhoc.adhoc,
     "bind": _bind,
     "run": _run,
     "trace": _trace,

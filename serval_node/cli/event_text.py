@@ -18,7 +18,7 @@ REFUSALS = {
     "routing_loop": "a loop: this router stands in the SOURCE list already",
     "source_full": "the SOURCE list is full",
     "ttl_exceeded": "the packet's time to live has run out",
-    "broadcast": "came by broadcast",
+    "broadcast": "came by broadcast, and this host is not in ad hoc mode there",
     "unsupported_transport": "no TCP, and nothing else is served",
     "half_open_full": "too many half-open connections",
     "refused": "answered by a reset",
@@ -57,6 +57,15 @@ class EventWords:
         choice = f"{event['selector']} of {event['candidates']}" if event["candidates"] > 1 else "FORWARD"
         source = self.name(event["client"])
         return f"rule {event['prefix']}: {choice}; destination {before} -> {after}, source {source} kept"
+
+    def flooded(self, event: Event) -> str:
+        targets = ", ".join(map(self.name, event["targets"]))
+        hops = "1 hop" if event["hops"] == 1 else f"{event['hops']} hops"
+        return f"relay: the SYN of {self.name(event['client'])}, after {hops}, goes on to {targets}"
+
+    def other_reset(self, event: Event) -> str:
+        peer = self.name(event["peer"])
+        return f"SYN-ACK {{{peer}, flow {event['peer_flow']}}} of another instance: RST, the first one stays"
 
     def received(self, event: Event) -> str:
         return f"rule {event['prefix']}: DEMUX to port {event['port']}; new flow {event['flow_id']}"
@@ -155,8 +164,10 @@ _WORDS = {
     "SynResolved": EventWords.resolved,
     "SynSent": EventWords.sent,
     "SynForwarded": EventWords.forwarded,
+    "SynFlooded": EventWords.flooded,
     "SynReceived": EventWords.received,
     "SynAckReceived": EventWords.answered,
+    "InstanceReset": EventWords.other_reset,
     "FlowOpened": EventWords.opened,
     "RawUnanswered": EventWords.raw_unanswered,
     "FlowClosed": EventWords.closed,

@@ -23,7 +23,8 @@ from serval_node.control.local import Client, ControlError
 OTHER_NODES = "/run/testbed/hosts/*/control.sock"
 LAST_STEP_LIMIT = 1.0
 _NEVER = 1e18
-_REPEATED = ("SynResolved", "SynSent", "SynForwarded", "SynDelayed", "Refused")
+_EVERYONE = "everyone on "
+_REPEATED = ("SynResolved", "SynSent", "SynForwarded", "SynFlooded", "SynDelayed", "Refused")
 """Steps that each retransmission of the SYN takes again."""
 
 Event = Mapping[str, Any]
@@ -55,7 +56,7 @@ def trace(client: Client, service: str, timeout: float, *, as_json: bool) -> int
     # Before a flowID is reserved: whether the text is a service at all.
     explained = client.request("explain", service=service)
     own = explained["name"]
-    words = EventWords({address: name for name, address in client.request("hosts")["hosts"].items()})
+    words = EventWords(_names(client))
     start = client.request("events", since=_NEVER)["now"]
     seconds: float | None = None
     failure: CommandError | None = None
@@ -77,6 +78,12 @@ def trace(client: Client, service: str, timeout: float, *, as_json: bool) -> int
     if failure is not None:
         raise failure
     return 0
+
+
+def _names(client: Client) -> dict[str, str]:
+    """Names by address: hosts, and the links on which SYNs are broadcast."""
+    names = {address: name for name, address in client.request("hosts")["hosts"].items()}
+    return names | {link["broadcast"]: _EVERYONE + link["interface"] for link in client.request("adhoc")["links"]}
 
 
 def _collect(client: Client, connect: Connect, start: float, words: EventWords, *, connected: bool) -> Logs:
@@ -164,7 +171,7 @@ def _is_ours(event: Event, connect: Connect) -> bool:
     kind = event["event"]
     if kind == "SynDelayed":
         return event["client_flow"] == connect.flow_id
-    steps = ("SynResolved", "SynSent", "SynAckReceived", "ConnectFailed")
+    steps = ("SynResolved", "SynSent", "SynAckReceived", "InstanceReset", "ConnectFailed")
     return kind in steps and event["flow_id"] == connect.flow_id
 
 
@@ -199,7 +206,9 @@ def _stop(last: Step, reached: set[str], words: EventWords) -> str:
     if event["event"] in ("SynSent", "SynForwarded"):
         address = _next_hop(event)
         host = words.name(address)
-        if host == address:
+        if host.startswith(_EVERYONE):
+            why = "nobody there serves it, or no answer came back"
+        elif host == address:
             why = f"no host that is known here has the address {address}"
         elif host in reached:
             why = f"the node of {host} runs, but the SYN did not come there: look at the links and routes between"

@@ -18,7 +18,7 @@ from serval_node.wire.serviceid import Prefix
 ACTIONS = ("forward", "demux", "delay", "drop")
 SELECTORS = ("weighted-random", "round-robin", "two-choices", "hash")
 DEFAULT_SELECTOR = SELECTORS[0]
-ORIGINS = ("local", "controller", "hand")
+ORIGINS = ("local", "controller", "hand", "adhoc", "router")
 PROTOCOLS = {"tcp": 6, "udp": 17}
 MAX_NUMBER = (1 << 32) - 1
 MAX_COUNTER = (1 << 64) - 1
@@ -117,7 +117,8 @@ class RuleSpec:
     prefix    serviceIDs that the rule is for; the longest match wins at a node
     targets   the order is kept; DELAY and DROP stand alone
     selector  how one of several targets is chosen per SYN
-    origin    "local" (a listener of the node), "controller" (a policy) or "hand"
+    origin    "local" (a listener of the node), "controller" (a policy) or "hand"; of the default rule also "adhoc"
+              (broadcast) and "router" (a service router that the node found)
     name      the prefix as text, for lists (a serviceID does not give its name away); empty when it is not known
     policy_weights  node name -> weight, in pairs: what an operator gave the policy. The targets have it already; a
               node only keeps it, so that a restarted controller can tell it from what the instances ask for

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field, fields
 from ipaddress import AddressValueError, IPv4Address
 from typing import Any
 
+from serval_node.sal.adhoc import HOPS, MAX_HOPS
+
 ROLES = ("host", "router")
 CONGESTION = "cubic"
 
@@ -52,6 +54,10 @@ class NodeConfig:
     mtu          MTU of the links; None takes the smallest of the host's interfaces
     offload      segmentation offload on sal0; None means: when numpy is there
     auto_migrate move flows by themselves when their link or address goes (S49)
+    adhoc        SYNs that no rule matches go to everyone on the link, and such SYNs of others are answered (S44)
+    adhoc_relay  in ad hoc mode, send such SYNs of others on over the other links
+    adhoc_hops   how many links such a SYN may cross, 1..19
+    find_router  look for a service router on the links, and make it the default rule (S61)
     """
 
     name: str
@@ -67,6 +73,10 @@ class NodeConfig:
     mtu: int | None = None
     offload: bool | None = None
     auto_migrate: bool = True
+    adhoc: bool = False
+    adhoc_relay: bool = False
+    adhoc_hops: int = HOPS
+    find_router: bool = False
 
     @property
     def forwarding(self) -> bool:
@@ -218,4 +228,8 @@ _CHECKS: dict[str, Any] = {
     "mtu": _optional(_integer(576, 65535)),
     "offload": _optional(_boolean),
     "auto_migrate": _boolean,
+    "adhoc": _boolean,
+    "adhoc_relay": _boolean,
+    "adhoc_hops": _integer(1, MAX_HOPS),
+    "find_router": _boolean,
 }

@@ -17,12 +17,14 @@ from typing import Any
 from serval_node.control.channel import NodeChannel
 from serval_node.control.experimenter import node_datapath_id
 from serval_node.control.messages import DelayNotify, NodeMessage, NodeState
+from serval_node.daemon.adhoc import AdHocMode
 from serval_node.daemon.advertiser import Advertiser
 from serval_node.daemon.blackouts import Blackouts
 from serval_node.daemon.config import NodeConfig
 from serval_node.daemon.control_server import ControlServer
 from serval_node.daemon.controller_link import ControllerLink
 from serval_node.daemon.controller_requests import ControllerRequests
+from serval_node.daemon.default_rule import DefaultRule
 from serval_node.daemon.dns import NameServer
 from serval_node.daemon.environment import HostEnvironment
 from serval_node.daemon.event_log import EventLog
@@ -103,6 +105,15 @@ class Node:
         self.rules = RuleBook(self.stack.service_table, self.advertiser.listening, naming, self.network.is_local)
         self.advertiser.follow(self.rules, self.rules_changed)
         self.advertiser.watch_connections(self._socket_gone)
+        self._default_rule = DefaultRule(self.rules)
+        self.adhoc = AdHocMode(
+            self.stack,
+            self.network,
+            self._default_rule.set_broadcasts,
+            on=config.adhoc,
+            relay=config.adhoc_relay,
+            hops=config.adhoc_hops,
+        )
         for rule in config.rules:
             self.rules.set(hand_rule(naming, rule))
         self._connect_controller(make_socket)
@@ -197,6 +208,7 @@ class Node:
         change = self.network.readable()
         if change != NetworkChange():
             self._raw.addresses_changed()
+            self.adhoc.network_changed()
         self.migrations.network_changed(change, happened)
         if (change.added or change.removed) and self._controller is not None:
             self._controller.send_state()
@@ -273,6 +285,7 @@ class Node:
             "addresses": [address_text(item) for item in self.network.own_addresses()],
             "serves": [self.names.describe(prefix) for prefix in self.serves],
             "auto_migrate": self.migrations.automatic,
+            "adhoc": self.adhoc.on,
             "controller": None if controller is None else f"{controller.host}:{controller.port}",
             "controller_up": self._controller is not None and self._controller.up,
             "warnings": self.warnings,

@@ -24,6 +24,7 @@ from serval_node.daemon import views
 from serval_node.daemon.control_server import Connection, RequestError
 from serval_node.daemon.event_log import KEPT, KINDS, Wanted
 from serval_node.daemon.rules import hand_rule
+from serval_node.sal.adhoc import MAX_HOPS
 from serval_node.sal.explanation import Arrival
 from serval_node.wire.ipv4 import address, address_text
 from serval_node.wire.naming import NAME_BITS
@@ -243,6 +244,18 @@ class Operations:
         migrations.automatic = get_flag(request, "on", migrations.automatic)
         return {"on": migrations.automatic}
 
+    # -- without a controller
+
+    def adhoc(self, request: Request, _connection: Connection) -> dict[str, Any]:
+        node = self._node
+        if {"on", "relay", "hops"} & request.keys():
+            node.adhoc.set(
+                on=get_flag(request, "on", node.adhoc.on),
+                relay=get_flag(request, "relay", False) if "relay" in request else None,
+                hops=get_integer(request, "hops", low=1, high=MAX_HOPS) if "hops" in request else None,
+            )
+        return {**node.adhoc.view(), "default": node.rules.default_origin()}
+
     # -- listening sockets
 
     def bind(self, request: Request, _connection: Connection) -> dict[str, Any]:
@@ -296,6 +309,7 @@ _OPERATIONS: dict[str, Operation] = {
     for name in (
         "accepted",
         "address",
+        "adhoc",
         "auto_migrate",
         "bind",
         "connect",

@@ -19,8 +19,11 @@ from serval_node.wire.ipv4 import PROTOCOL_TCP, Address, address, address_text
 from serval_node.wire.naming import Naming
 from serval_node.wire.serviceid import Prefix
 
+_DEFAULT = Prefix.default()
 _PROTOCOL_NAMES = {number: name for name, number in PROTOCOLS.items()}
 _OUTSIDE = ("controller", "hand")
+_STAND_INS = ("adhoc", "router")
+_STAND_IN_PRIORITY = 0
 
 
 class RuleBook:
@@ -46,6 +49,7 @@ class RuleBook:
         self._is_local = is_local
         self._policy_weights: dict[Prefix, tuple[tuple[str, int], ...]] = {}
         self._demux: dict[tuple[Prefix, tuple[object, ...]], frozenset[int]] = {}
+        self._stand_in: tuple[str, tuple[Address, ...]] = ("adhoc", ())
 
     def set(self, spec: RuleSpec) -> None:
         """Put a rule in the place of what the controller or a hand set for its prefix; raises RuleError.
@@ -79,12 +83,45 @@ class RuleBook:
         replaced = _rule_of(entry, other)
         if replaced is not None:
             self._table.remove_rule(rule.prefix, other)
+        if rule.prefix == _DEFAULT:
+            self._withdraw(*_STAND_INS)
         try:
             self._table.set_rule(rule, origin)
         except RuleError:
             if replaced is not None:
                 self._table.set_rule(replaced, other)
+            self._fill_in()
             raise
+
+    # -- the default rule that nobody set
+
+    def stand_in(self, origin: str, next_hops: tuple[Address, ...]) -> None:
+        """FORWARD what no rule matches to these, for as long as neither the controller nor a hand has a default rule.
+        It takes the place of the last one; none: there is no more such rule.
+        """
+        if origin not in _STAND_INS:
+            raise RuleError(f"a default rule of origin {origin} stands in for nothing")
+        self._stand_in = origin, next_hops
+        self._withdraw(*(name for name in _STAND_INS if name != origin or not next_hops))
+        self._fill_in()
+
+    def default_origin(self) -> str | None:
+        """Whose rule takes what no longer prefix matches; None: nobody's."""
+        entry = self._table.get(_DEFAULT)
+        origins = (*_OUTSIDE, *_STAND_INS)
+        return next((origin for origin in origins if _rule_of(entry, origin) is not None), None)
+
+    def _fill_in(self) -> None:
+        origin, next_hops = self._stand_in
+        entry = self._table.get(_DEFAULT)
+        if next_hops and all(_rule_of(entry, name) is None for name in _OUTSIDE):
+            targets = tuple(Target(Action.FORWARD, hop, priority=_STAND_IN_PRIORITY) for hop in next_hops)
+            self._table.set_rule(Rule(_DEFAULT, targets), origin)
+
+    def _withdraw(self, *origins: str) -> None:
+        for origin in origins:
+            if _rule_of(self._table.get(_DEFAULT), origin) is not None:
+                self._table.remove_rule(_DEFAULT, origin)
 
     def _target(self, item: TargetSpec) -> Target:
         next_hop = None if item.address is None else address(item.address)
@@ -124,6 +161,7 @@ class RuleBook:
             if _rule_of(entry, origin) is not None:
                 self._table.remove_rule(prefix, origin)
                 self._forget(prefix)
+                self._fill_in()
                 return
         raise RuleError(f"there is no rule for {self._naming.describe(prefix)}")
 
@@ -150,6 +188,8 @@ class RuleBook:
         for prefix, identity in ended:
             del self._demux[prefix, identity]
             self._end(prefix, identity)
+        if ended:
+            self._fill_in()
         return bool(ended)
 
     def _end(self, prefix: Prefix, identity: tuple[object, ...]) -> None:

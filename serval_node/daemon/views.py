@@ -175,6 +175,7 @@ def counters(node: Node) -> dict[str, int]:
     out = {str(getattr(reason, "value", reason)): number for reason, number in node.stack.counters.items()}
     for reason, number in totals.drops.items():
         out[reason] = out.get(reason, 0) + number
+    out.update(node.stack.activity)
     out.update(
         fast_packets_out=totals.sent_packets,
         fast_bytes_out=totals.sent_bytes,

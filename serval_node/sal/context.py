@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from serval_node.sal.adhoc import AdHoc
 from serval_node.sal.delay_queue import CLIENT_LIMIT, LIMIT, DelayQueue
 from serval_node.sal.encapsulation import Choices
 from serval_node.sal.events import Event, FlowClosed, Refusal, Refused
@@ -103,7 +104,9 @@ class Context:
         self.resets = RateLimit(_RESETS_PER_SECOND, _RESETS_PER_SECOND)
         self.searches = RateLimit(_SEARCHES_PER_SECOND, _SEARCHES_PER_SECOND)
         self.peers = VirtualPeers()
+        self.adhoc = AdHoc()
         self.counters: Counter[str] = Counter()
+        self.activity: Counter[str] = Counter()
         self.outputs: list[Output] = []
         self.events: list[Event] = []
         self._timers: list[tuple[float, int, Callable[[Flow, float], None], Flow]] = []
@@ -164,6 +167,7 @@ class Context:
         destination: Place | None = None,
         *,
         source: Address | None = None,
+        ttl: int = DEFAULT_TTL,
     ) -> None:
         """A packet of a flow, the segment's ports and checksum made right; it goes from and to the flow's own places
         unless others are given.
@@ -176,7 +180,7 @@ class Context:
             data = encode(SalPacket(flow.local_flow, flow.peer_flow, flow.protocol, extensions, segment))
         else:
             data = bare_header(flow.local_flow, flow.peer_flow, flow.protocol) + segment
-        self.outputs.append(Send(source, address, DEFAULT_TTL, data, ports=ports))
+        self.outputs.append(Send(source, address, ttl, data, ports=ports))
 
     def answer(
         self, source: Address, destination: Place, flows: tuple[int, int], protocol: int, control: Control

@@ -37,6 +37,9 @@ class Refusal(str, Enum):
     SOURCE_FULL = "source_full"
     TTL_EXCEEDED = "ttl_exceeded"
     BROADCAST = "broadcast"
+    FLOOD_COPY = "flood_copy"
+    FLOOD_HOPS = "flood_hops"
+    FLOOD_FULL = "flood_full"
     NO_ROUTE = "no_route"
     UNKNOWN_VIRTUAL_ADDRESS = "unknown_virtual_address"
     NO_SUCH_CONNECTION = "no_such_connection"
@@ -92,6 +95,21 @@ class SynForwarded:
 
 
 @dataclass(slots=True)
+class SynFlooded:
+    """This relay sent a SYN that came by broadcast on to the broadcast addresses of its other links (slide 38).
+    ``hops``: how many links it has crossed by then.
+    """
+
+    time: float
+    client: Address
+    client_flow: int
+    service_id: ServiceID
+    received_at: Address
+    targets: tuple[Address, ...]
+    hops: int
+
+
+@dataclass(slots=True)
 class SynReceived:
     """A SYN was given to a local listener (S40)."""
 
@@ -113,6 +131,17 @@ class SynAckReceived:
     peer_flow: int
     peer: Address
     path: tuple[Address, ...]
+
+
+@dataclass(slots=True)
+class InstanceReset:
+    """Another instance answered the SYN of a flow that has one, and was told that it is not wanted (S44)."""
+
+    time: float
+    flow_id: int
+    service_id: ServiceID
+    peer: Address
+    peer_flow: int
 
 
 @dataclass(slots=True)
@@ -330,8 +359,10 @@ Event = (
     SynResolved
     | SynSent
     | SynForwarded
+    | SynFlooded
     | SynReceived
     | SynAckReceived
+    | InstanceReset
     | FlowOpened
     | RawUnanswered
     | FlowClosed

@@ -37,6 +37,9 @@ def forward(
     if not send_on(context, header, packet, target, verdict.entry.prefix, now):
         return False
     entry = verdict.entry
+    for slot, _ in context.adhoc.others(verdict.slot, entry.selectable):
+        slot.counters.resolved(header.total_length)
+        send_on(context, header, packet, slot.target, entry.prefix, now)
     assert target.address is not None
     context.events.append(
         SynForwarded(
@@ -67,6 +70,12 @@ def send_on(context: Context, header: Ipv4Header, packet: SalPacket, to: Target,
     if refusal is not None:
         context.refuse_syn(refusal, now, packet.services[0], client, packet.src_flow, prefix)
         return False
+    context.outputs.append(onward(header, packet, target, sources))
+    return True
+
+
+def onward(header: Ipv4Header, packet: SalPacket, target: Address, sources: tuple[Address, ...]) -> Send:
+    """The packet as it goes on to ``target``: with this SOURCE list, the client's address kept."""
     # Without padding there is always room for SOURCE among the ten extensions that a receiver takes.
     kept = tuple(extension for extension in packet.extensions if not isinstance(extension, (Source, Pad)))
     payload = packet.payload
@@ -75,5 +84,4 @@ def send_on(context: Context, header: Ipv4Header, packet: SalPacket, to: Target,
     rewritten = SalPacket(packet.src_flow, packet.dst_flow, packet.protocol, (*kept, Source(sources)), payload)
     # Ports are kept with the source: the instance answers to where the client, or its NAT, has asked from.
     ports = None if header.ports is None else UdpPorts(header.ports.peer, header.ports.local)
-    context.outputs.append(Send(header.source, target, header.ttl - 1, encode(rewritten), forwarded=True, ports=ports))
-    return True
+    return Send(header.source, target, header.ttl - 1, encode(rewritten), forwarded=True, ports=ports)

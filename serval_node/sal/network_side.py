@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from serval_node.sal.broadcasts import BROADCAST_ACTIONS, Broadcasts
 from serval_node.sal.context import Context
 from serval_node.sal.delay_queue import Delayed
 from serval_node.sal.events import Refusal
@@ -36,6 +37,7 @@ class NetworkSide:
         self._transfer = transfer
         self._waiting = waiting
         self._sticky = StickyChoices()
+        self._broadcasts = Broadcasts(context)
 
     def receive(self, packet: Buffer, now: float) -> None:
         """A whole IPv4 packet of protocol 144, or an encapsulated one."""
@@ -144,11 +146,11 @@ class NetworkSide:
             context.refuse(Refusal.NO_SERVICE, now)
             return
         service_id = services[0]
-        if not self._context.environment.is_local(header.destination):
-            # Before the table, whose counters and DELAY rules are not for what everyone on the link gets.
-            context.refuse_syn(Refusal.BROADCAST, now, service_id, client, packet.src_flow)
-            return
         key = client, packet.src_flow, control.nonce
+        broadcast = not context.environment.is_local(header.destination)
+        # Before the table, whose counters and DELAY rules are not for what everyone on the link gets.
+        if broadcast and not self._broadcasts.admits(header, packet, key, now):
+            return
         known = self._context.flows.by_request(key)
         if known is not None:
             # The kernel repeats its SYN-ACK; a child that is already accepted has no use for a late copy.
@@ -166,9 +168,11 @@ class NetworkSide:
             key=lambda _: client,
             rng=self._context.rng,
             sticky=self._sticky.get(key, now),
-            actions=network_actions(forwarding=self._context.config.forwarding),
+            actions=BROADCAST_ACTIONS if broadcast else network_actions(forwarding=self._context.config.forwarding),
         )
-        if verdict is None:
+        if verdict is None and broadcast:
+            self._broadcasts.pass_on(header, packet, key, now)
+        elif verdict is None:
             context.refuse_syn(Refusal.NO_RULE, now, service_id, client, packet.src_flow)
             if self._context.config.forwarding:
                 refuse_unknown(context, header, packet, control, now)
@@ -183,6 +187,8 @@ class NetworkSide:
                 context.refuse_syn(reason, now, service_id, client, packet.src_flow, verdict.entry.prefix)
                 return
             tcp = _opening_segment(packet)
+            if broadcast:
+                context.activity["adhoc_syns_answered"] += 1
             self._server.receive_syn(header, packet, control, service_id, verdict, tcp, now)
         elif forward(context, header, packet, service_id, verdict, now):
             self._sticky.put(key, verdict.slot.target, now)

@@ -7,6 +7,7 @@ from serval_node.sal.context import LOOPBACK, Context
 from serval_node.sal.events import (
     ConnectFailed,
     FlowOpened,
+    InstanceReset,
     RawUnanswered,
     Refusal,
     SynAckReceived,
@@ -19,7 +20,7 @@ from serval_node.sal.places import Place
 from serval_node.sal.resolution import Verdict
 from serval_node.sal.service_table import Action
 from serval_node.sal.states import Happening, State, advance
-from serval_node.wire.ipv4 import PROTOCOL_TCP, Address, Ipv4Header
+from serval_node.wire.ipv4 import HEADER_LENGTH, PROTOCOL_TCP, Address, Ipv4Header, UdpPorts
 from serval_node.wire.sal_header import MARK, MAX_SOURCES, Control, ControlFlag, SalPacket, Service, Source
 from serval_node.wire.serial import serial_add
 from serval_node.wire.serviceid import ServiceID
@@ -78,7 +79,7 @@ class Client:
         # A service of this very host is reached through its loopback interface, as in the original.
         destination = LOOPBACK if target.action is Action.DEMUX else target.address
         assert destination is not None
-        local = context.environment.source_address(destination)
+        local = context.adhoc.links.get(destination) or context.environment.source_address(destination)
         if local is None:
             return False
         flow.syn_sent = now if flow.target is None else None
@@ -97,15 +98,30 @@ class Client:
                 destination,
             )
         )
-        control = flow.control.make(_SYN, mark=MARK)
-        for ports in context.config.encapsulation.forms(destination, flow.syns, now):
-            opening = context.opening_segment(strip_timestamps(segment), ports)
-            context.send(flow, (control, Service(flow.service_id)), opening, Place(destination, ports))
-            context.events.append(SynSent(now, flow.local_flow, flow.service_id, local, destination, ports))
+        self._transmit(flow, strip_timestamps(segment), local, destination, now)
+        for slot, broadcast in context.adhoc.others(verdict.slot, entry.selectable):
+            slot.counters.resolved(HEADER_LENGTH + len(segment))
+            self._transmit(flow, strip_timestamps(segment), context.adhoc.links[broadcast], broadcast, now)
         flow.syns += 1
         flow.deadline = now + context.config.request_timeout
         context.at(flow.deadline, self._give_up, flow)
         return True
+
+    def _transmit(self, flow: Flow, segment: bytes, source: Address, destination: Address, now: float) -> None:
+        context = self._context
+        extensions = flow.control.make(_SYN, mark=MARK), Service(flow.service_id)
+        broadcast = destination in context.adhoc.links
+        forms: tuple[UdpPorts | None, ...] = (None,)
+        if broadcast:
+            # Raw only: there is no NAT within a link, and what is chosen for a peer is not chosen for everyone.
+            context.activity["adhoc_syns_sent"] += 1
+        else:
+            forms = context.config.encapsulation.forms(destination, flow.syns, now)
+        for ports in forms:
+            opening = context.opening_segment(segment, ports)
+            to = Place(destination, ports)
+            context.send(flow, extensions, opening, to, source=source, ttl=context.adhoc.ttl(destination))
+            context.events.append(SynSent(now, flow.local_flow, flow.service_id, source, destination, ports))
 
     def _give_up(self, flow: Flow, now: float) -> None:
         # Each SYN sets a timer of its own; the last one counts.
@@ -119,6 +135,10 @@ class Client:
         context = self._context
         if flow.server:
             context.refuse(Refusal.UNEXPECTED_CONTROL, now)
+            return
+        if not context.environment.is_local(header.destination):
+            # Only SYNs go by broadcast; the flow would take that address for its own.
+            context.refuse(Refusal.BROADCAST, now)
             return
         if control.ackno != serial_add(flow.control.initial, 1):
             context.refuse(Refusal.WRONG_NUMBER, now)
@@ -136,6 +156,7 @@ class Client:
             reset = Control(reset.flags, reset.verno, serial_add(control.verno, 1), reset.nonce)
             flows = flow.local_flow, packet.src_flow
             context.answer(header.destination, Place(header.source, header.ports), flows, flow.protocol, reset)
+            context.events.append(InstanceReset(now, flow.local_flow, flow.service_id, header.source, packet.src_flow))
 
     def _accept(
         self, flow: Flow, header: Ipv4Header, packet: SalPacket, control: Control, tcp: TcpHeader | None, now: float
@@ -250,13 +271,21 @@ class Server:
             # The answer has our address at the end of the list.
             context.refuse_syn(Refusal.SOURCE_FULL, now, service_id, client, packet.src_flow, verdict.entry.prefix)
             return
+        own: Address | None = header.destination
+        if header.destination in context.adhoc.links:
+            # It came by broadcast: answered from the address that leads back to the client.
+            own = context.environment.source_address(client)
+            if own is None:
+                context.refuse_syn(Refusal.NO_ROUTE, now, service_id, client, packet.src_flow, verdict.entry.prefix)
+                return
+        assert own is not None
         flow = self._new_flow((client, packet.src_flow, control.nonce), service_id, verdict, now)
         if flow is None:
             context.refuse_syn(Refusal.HALF_OPEN_FULL, now, service_id, client, packet.src_flow, verdict.entry.prefix)
             return
         flow.peer_flow = packet.src_flow
         flow.peer_address = client
-        flow.local_address = header.destination
+        flow.local_address = own
         flow.ports = header.ports
         flow.sources = packet.source
         flow.initial_ack = tcp.seq

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import random
 
+from serval_node.sal.adhoc import AdHoc
 from serval_node.sal.context import Context, Environment, StackConfig
 from serval_node.sal.delay_queue import Delayed
 from serval_node.sal.encapsulation import Choices
@@ -66,6 +67,20 @@ class Stack:
     def encapsulation(self) -> Choices:
         """What goes inside UDP; may be changed at any time, for the first packets that follow."""
         return self._config.encapsulation
+
+    @property
+    def activity(self) -> dict[str, int]:
+        """Packets by what was done with them, of the kinds that no table counts."""
+        return dict(self._context.activity)
+
+    @property
+    def adhoc(self) -> AdHoc:
+        """This host's part in an ad hoc network; replaced as a whole when its links change."""
+        return self._context.adhoc
+
+    @adhoc.setter
+    def adhoc(self, part: AdHoc) -> None:
+        self._context.adhoc = part
 
     def delayed(self) -> dict[ServiceID, int]:
         """How many packets wait under DELAY for each service."""

@@ -110,8 +110,9 @@ def other_run(command: str) -> tuple[int, str]:
 class Reader(Terminal):
     """The running network and its prompt."""
 
-    def __init__(self) -> None:
-        super().__init__(*_as_reader(RUN_COMMAND))
+    def __init__(self, command: str = RUN_COMMAND) -> None:
+        super().__init__(*_as_reader(command))
+        self.command = command
         _widen(self)
         self.banner = self._until_prompt(START_SECONDS)
         self._background: set[str] = set()

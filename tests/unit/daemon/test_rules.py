@@ -152,3 +152,49 @@ def test_rules_as_a_person_writes_them() -> None:
         hand_rule(NAMING, {"prefix": "default"})
     with pytest.raises(MessageError, match="selector"):
         hand_rule(NAMING, {"prefix": "default", "targets": [], "selector": "best"})
+
+
+def test_a_stand_in_is_the_default_rule_until_somebody_makes_one(book: RuleBook, table: ServiceTable) -> None:
+    everyone = bytes((10, 0, 0, 255))
+    book.stand_in("adhoc", (everyone,))
+    assert where(table) == [("default", "forward", "10.0.0.255")] and book.default_origin() == "adhoc"
+    for origin, target in (("controller", TargetSpec("drop")), ("hand", forward("10.0.0.7"))):
+        book.set(RuleSpec(Prefix.default(), (target,), origin=origin))
+        assert [row[1] for row in where(table)] == [target.action] and book.default_origin() == origin
+        book.stand_in("router", (bytes((10, 0, 0, 5)),))
+        assert [row[1] for row in where(table)] == [target.action], "changed meanwhile, it still waits"
+        book.remove(Prefix.default())
+        assert where(table) == [("default", "forward", "10.0.0.5")] and book.default_origin() == "router"
+    assert not book.from_outside(), "the controller is told of no such rule"
+    book.stand_in("adhoc", ())
+    assert where(table) == [] and book.default_origin() is None
+    with pytest.raises(RuleError, match="stands in for nothing"):
+        book.stand_in("hand", (everyone,))
+
+
+def test_a_refused_default_rule_leaves_the_stand_in(book: RuleBook, table: ServiceTable) -> None:
+    book.stand_in("adhoc", (bytes((10, 0, 0, 255)),))
+    table.add_target(Prefix.default(), LOCAL, "local")
+    with pytest.raises(RuleError, match="DROP must be the only target"):
+        book.set(RuleSpec(Prefix.default(), (TargetSpec("drop"),), origin="hand"))
+    assert sorted(row[1] for row in where(table)) == ["demux", "forward"]
+    entry = table.get(Prefix.default())
+    assert entry is not None and [slot.origin for slot in entry.selectable] == ["local"], "listeners go before it"
+
+
+def test_a_stand_in_keeps_its_counters_when_its_targets_change(book: RuleBook, table: ServiceTable) -> None:
+    first, second = bytes((10, 0, 0, 255)), bytes((10, 0, 1, 255))
+    book.stand_in("adhoc", (first,))
+    entry = table.get(Prefix.default())
+    assert entry is not None
+    entry.slots[0].counters.resolved(60)
+    book.stand_in("adhoc", (first, second))
+    assert [slot.counters.packets for slot in entry.slots] == [1, 0]
+
+
+def test_a_stand_in_comes_back_when_the_default_rules_socket_ends(book: RuleBook, table: ServiceTable) -> None:
+    book.stand_in("adhoc", (bytes((10, 0, 0, 255)),))
+    book.set(RuleSpec(Prefix.default(), (TargetSpec("demux", port=8080),), origin="hand"))
+    assert [row[1] for row in where(table)] == ["demux"]
+    book.reconcile([])
+    assert [row[1] for row in where(table)] == ["forward"]

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from serval_node.capture.pcap import read_ipv4
+from serval_node.sal.adhoc import AdHoc
 from serval_node.sal.outputs import Deliver, Send
 from serval_node.sal.service_table import Action, Rule, Target
 from serval_node.sal.stack import Stack, StackConfig
@@ -227,6 +228,37 @@ def test_retransmitted_syns_are_the_same_packet() -> None:
     for found in packets:
         assert end.kernel(found.packet.payload, found.time) == [found.data]
     assert len(end.stack.flows) == 1
+
+
+BROADCAST, EVERYONE = address("10.77.0.255"), AdHoc({address("10.77.0.255"): address("10.77.0.1")})
+
+
+@pytest.mark.statement("S44")
+def test_a_syn_by_the_default_broadcast_rule_and_what_follows() -> None:
+    """The checksum inside is over the broadcast address, the third ACK's over the instance's own."""
+    packets = captured("broadcast-default")[:3]
+    end = End(packets, client=True)
+    end.stack.adhoc = EVERYONE
+    syn, answer, third = packets
+    assert syn.ip.destination == BROADCAST and end.kernel(syn.packet.payload, syn.time) == [syn.data]
+    end.network(answer, answer.time)
+    assert end.kernel(third.packet.payload, third.time) == [third.data]
+    (flow,) = end.stack.flows
+    assert (flow.local_address, flow.peer_address) == (answer.ip.destination, answer.ip.source)
+    assert end.stack.counters == {}
+
+
+@pytest.mark.statement("S44")
+def test_our_instance_answers_a_broadcast_syn_as_the_original_did() -> None:
+    """From its own address, without SOURCE."""
+    packets = captured("broadcast-default")[:3]
+    end = End(packets, client=False)
+    end.stack.adhoc = AdHoc({BROADCAST: end.own})
+    syn, answer, third = packets
+    end.network(syn, syn.time)
+    assert end.kernel(answer.packet.payload, answer.time) == [answer.data]
+    end.network(third, third.time)
+    assert [flow.state for flow in end.stack.flows] == [State.CONNECTED] and end.stack.counters == {}
 
 
 def test_reset_of_a_client_that_closes_with_unread_data() -> None:

@@ -263,6 +263,7 @@ class World:
         self.unreachable: set[bytes] = set()
         self.cut: set[bytes] = set()
         self.hosts: dict[bytes, Host] = {}
+        self.links: dict[bytes, list[Host]] = {}
         self.seen: list[Seen] = []
         self.keep_seen = True
         self._seed = seed
@@ -275,6 +276,10 @@ class World:
         host = Host(self, name, own, self._seed, StackConfig(**config))  # type: ignore[arg-type]
         self.hosts[host.address] = host
         return host
+
+    def link(self, broadcast: str, *members: Host) -> None:
+        """A link on which what is sent to this address reaches every member but its sender."""
+        self.links[address(broadcast)] = list(members)
 
     def loses_delivery(self, host: Host) -> bool:
         return self.delivery_loss > 0 and self.rng.random() < self.delivery_loss
@@ -306,12 +311,16 @@ class World:
 
     def inject(self, send: Send, delay: float = 0.0, *, sender: Host | None = None) -> None:
         """Let a packet arrive after ``delay``, wherever it came from."""
-        receiver = sender if send.destination == LOOPBACK else self.hosts.get(send.destination)
-        if receiver is not None:
-            if send.ports is None:
-                raw = build_ipv4(send.source, send.destination, PROTOCOL_SERVAL, send.data, ttl=send.ttl)
-            else:
-                raw = encapsulate(send.source, send.destination, send.ports, send.data, ttl=send.ttl)
+        if send.destination in self.links:
+            receivers = [member for member in self.links[send.destination] if member is not sender]
+        else:
+            receiver = sender if send.destination == LOOPBACK else self.hosts.get(send.destination)
+            receivers = [] if receiver is None else [receiver]
+        if send.ports is None:
+            raw = build_ipv4(send.source, send.destination, PROTOCOL_SERVAL, send.data, ttl=send.ttl)
+        else:
+            raw = encapsulate(send.source, send.destination, send.ports, send.data, ttl=send.ttl)
+        for receiver in receivers:
             heapq.heappush(self._events, (self.now + delay, next(self._order), receiver, raw))
 
     def _each_host(self) -> list[Host]:
