@@ -308,7 +308,8 @@ class ServiceControl:
     def _refused(self, node: Node, book: NodeBook, pending: Pending, reason: str) -> None:
         request = pending.message
         if isinstance(request, messages.DelayVerdict):
-            book.delayed.pop(request.service, None)
+            # Nothing waited, or it waits again, and the node tells of that anew.
+            _forget_delayed(book, request.service)
             return
         prefix = changed_prefix(request)
         if prefix is None:
@@ -334,8 +335,7 @@ class ServiceControl:
     def _release(self, datapath_id: int, book: NodeBook, request: ControllerMessage, now: float) -> list[Output]:
         """After a rule has changed, packets that were queued for want of it are resolved anew (S26)."""
         if isinstance(request, messages.DelayVerdict):
-            for service in [service for service in book.delayed if request.service.covers(service)]:
-                del book.delayed[service]
+            _forget_delayed(book, request.service)
             return []
         changed = changed_prefix(request)
         if changed is None:
@@ -358,6 +358,11 @@ class ServiceControl:
         for prefix, (rule, reason) in book.refused.items():
             listed.append({**rule.to_json(), "name": self.naming.describe(prefix), "refused": reason})
         return listed
+
+
+def _forget_delayed(book: NodeBook, prefix: Prefix) -> None:
+    for service in [service for service in book.delayed if prefix.covers(service)]:
+        del book.delayed[service]
 
 
 def changed_prefix(message: ControllerMessage) -> Prefix | None:

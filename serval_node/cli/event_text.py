@@ -13,8 +13,10 @@ REFUSALS = {
     "no_route": "no route to its target",
     "delay_full": "the DELAY queue is full",
     "delay_share": "this client has too many SYNs in the DELAY queue",
+    "delay_service_full": "too many SYNs for this service in the DELAY queue",
     "delay_expired": "waited too long under DELAY",
     "delay_dropped": "a verdict ended the wait under DELAY",
+    "delay_refused": "a verdict ended the wait under DELAY by a refusal",
     "routing_loop": "a loop: this router stands in the SOURCE list already",
     "source_full": "the SOURCE list is full",
     "ttl_exceeded": "the packet's time to live has run out",
@@ -94,6 +96,10 @@ class EventWords:
 
     def noticed(self, event: Event) -> str:
         return f"asks the controller about {event['service_id']}, rule {event['prefix']}: DELAY"
+
+    def expired(self, event: Event) -> str:
+        counted = f"{event['packets']} packets, {event['dropped_packets']} dropped"
+        return f"rule {event['prefix']} ended after {event['seconds']:.1f} s: {event['cause']} time-out ({counted})"
 
     def moving(self, event: Event) -> str:
         return f"RSYN: flow {event['flow_id']} leaves {event['source']} for {event['target']} ({event['cause']})"
@@ -182,6 +188,7 @@ _WORDS = {
     "PeerBlackout": EventWords.peer_blackout,
     "SynDelayed": EventWords.delayed,
     "DelayNotify": EventWords.noticed,
+    "RuleExpired": EventWords.expired,
     "Refused": EventWords.refused,
     "ConnectFailed": EventWords.failed,
 }

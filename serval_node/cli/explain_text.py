@@ -9,15 +9,20 @@ from typing import Any
 # A SYN comes from a program of this host, or from the network.
 PROGRAM, NETWORK = "program", "network"
 PASSED_OVER = "passed over: this host is no service router and sends on nothing that comes from the network"
+PASSED_OVER_BY_MODE = "passed over: this node's resolution mode leaves out all of its targets"
 _SELECTORS = {
     "weighted-random": "by chance, in proportion to the weights",
     "round-robin": "in turn, as often as the weights say",
     "two-choices": "the better of two taken by chance: load plus SYNs sent since it was reported, by weight",
     "hash": "by the client's address: always the same one for a client, spread by weight",
+    "all": "each of them gets a copy, and the first to answer has the connection",
 }
 _FAILURES = {
     "no_route": "no route to its target",
     "source_full": "the SOURCE list is full",
+    "delay_full": "the DELAY queue is full",
+    "delay_share": "this client has its share of the DELAY queue",
+    "delay_service_full": "this service has its share of the DELAY queue",
     "routing_loop": "loop: this router stands in the SOURCE list already",
 }
 
@@ -80,7 +85,8 @@ def step_of(answer: Mapping[str, Any], address: str | None) -> Step:
         elif view.wins:
             view.why = _why(rule, longer_passed=bool(step.rules))
         else:
-            view.why = PASSED_OVER
+            by_mode = side == PROGRAM or step.role == "router"
+            view.why = PASSED_OVER_BY_MODE if by_mode else PASSED_OVER
         step.rules.append(view)
     if answer["refusal"] is not None:
         step.outcome, step.errno = _no_rule(side, reset=answer["reset"]), answer["errno"]
@@ -121,7 +127,7 @@ def _target(target: Mapping[str, Any], rule: Mapping[str, Any], side: str) -> Ta
 
 def _outcome(target: Mapping[str, Any], side: str) -> str:
     """What a target does with the SYN, and how connect() ends then."""
-    if target["action"] == "delay":
+    if target["action"] == "delay" and target["wait"] is not None:
         end = "fails" if side == PROGRAM else "gets no answer then"
         return f"wait for another rule or a verdict, {target['wait']:g} s at most; connect() {end}"
     if target["action"] == "drop":

@@ -52,6 +52,9 @@ class MessageType(IntEnum):
 MIGRATE_KINDS = ("flow", "interface", "service")
 """What an order to move names: one flow, all flows at an interface or address, all flows of a service."""
 
+VERDICTS = ("release", "drop", "refuse")
+"""On what waits under DELAY."""
+
 
 def _with_name(body: dict[str, Any], name: str) -> dict[str, Any]:
     return {**body, "name": name} if name else body
@@ -381,8 +384,9 @@ class Loads:
 
 @dataclass(frozen=True, slots=True)
 class DelayVerdict:
-    """What becomes of the queued packets of all services that `service` covers: "release" resolves them anew,
-    "drop" frees them. Answered by RESULT, which refuses when nothing is queued. `name`: as in RULE_REMOVE.
+    """What becomes of the queued packets of all services that `service` covers: "release" resolves them anew, "drop"
+    throws them away, "refuse" lets their connects fail at once. Answered by RESULT, which refuses when nothing is
+    queued, and when what was released is queued again by a DELAY rule. `name`: as in RULE_REMOVE.
     """
 
     TYPE: ClassVar[MessageType] = MessageType.DELAY_VERDICT
@@ -396,8 +400,8 @@ class DelayVerdict:
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> DelayVerdict:
         verdict = get_text(body, "verdict")
-        if verdict not in ("release", "drop"):
-            raise MessageError(f"'verdict' must be release or drop, not {verdict!r}")
+        if verdict not in VERDICTS:
+            raise MessageError(f"'verdict' must be one of {', '.join(VERDICTS)}, not {verdict!r}")
         return cls(get_prefix(body, "service"), verdict, get_text(body, "name", ""))
 
 

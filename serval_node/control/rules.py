@@ -16,7 +16,7 @@ from typing import Any
 from serval_node.wire.serviceid import Prefix
 
 ACTIONS = ("forward", "demux", "delay", "drop")
-SELECTORS = ("weighted-random", "round-robin", "two-choices", "hash")
+SELECTORS = ("weighted-random", "round-robin", "two-choices", "hash", "all")
 DEFAULT_SELECTOR = SELECTORS[0]
 ORIGINS = ("local", "controller", "hand", "adhoc", "router")
 PROTOCOLS = {"tcp": 6, "udp": 17}

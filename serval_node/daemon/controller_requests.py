@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from serval_node.control import messages
 from serval_node.control.channel import Request
 from serval_node.control.messages import (
-    DelayVerdict,
     Loads,
     Migrate,
     RuleRemove,
@@ -19,6 +19,7 @@ from serval_node.control.messages import (
 )
 from serval_node.daemon import views
 from serval_node.daemon.log import log
+from serval_node.sal.delay_queue import DelayVerdict
 
 if TYPE_CHECKING:
     from serval_node.daemon.controller_link import ControllerLink
@@ -56,9 +57,9 @@ class ControllerRequests:
             self.link.answer(request.xid, Rules(node.rules.all()))
         elif isinstance(message, Loads):
             node.rules.set_loads(message.prefix, message.loads)
-        elif isinstance(message, DelayVerdict):
+        elif isinstance(message, messages.DelayVerdict):
             self._learn_name(message.name)
-            node.delay_verdict(message.service, release=message.verdict == "release")
+            node.delay_verdict(message.service, DelayVerdict(message.verdict))
             self.link.result(request.xid)
         elif isinstance(message, Migrate):
             self._migrate(message)

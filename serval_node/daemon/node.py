@@ -42,6 +42,7 @@ from serval_node.io.fast_flow import FlowCounters
 from serval_node.io.netlink import HostNetwork, NetworkChange
 from serval_node.io.raw_ip import RawIp
 from serval_node.io.sock_diag import TcpSocket
+from serval_node.sal.delay_queue import DelayVerdict
 from serval_node.sal.events import FlowClosed
 from serval_node.sal.outputs import Deliver, InstallPath, RemovePath, Send
 from serval_node.sal.stack import Stack, StackConfig
@@ -224,10 +225,22 @@ class Node:
         if self._controller is not None:
             self._controller.send_later(make)
 
-    def delay_verdict(self, prefix: Prefix, *, release: bool) -> None:
-        """Resolve again, or drop, what waits for services of `prefix`; raises ValueError when nothing does."""
-        if not self.stack.delay_verdict(prefix, release=release, now=time.monotonic()):
+    def delay_verdict(self, prefix: Prefix, verdict: DelayVerdict) -> int:
+        """Release, drop or refuse what waits for services of `prefix`; how many packets.
+
+        Raises ValueError when nothing waits, and when what was released waits again because a rule still says DELAY.
+        """
+        number = self.stack.delay_verdict(prefix, verdict, time.monotonic())
+        if not number:
             raise ValueError(f"nothing waits for {self.names.describe(prefix)}")
+        again = [item for item in self.stack.waiting() if prefix.covers(item.service_id)]
+        if verdict is DelayVerdict.RELEASE and again:
+            rule = self.names.describe(again[0].prefix)
+            raise ValueError(
+                f"{len(again)} of {number} packets wait again: the rule {rule} -> DELAY still stands; "
+                "set or remove a rule first, which also releases"
+            )
+        return number
 
     def _delayed(self) -> tuple[DelayNotify, ...]:
         table = self.stack.service_table

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from serval_node.control.messages import VERDICTS
 from serval_node.control.rules import (
     get_address,
     get_flag,
@@ -25,6 +26,7 @@ from serval_node.daemon.control_server import Connection, RequestError
 from serval_node.daemon.event_log import KEPT, KINDS, Wanted
 from serval_node.daemon.rules import hand_rule
 from serval_node.sal.adhoc import MAX_HOPS
+from serval_node.sal.delay_queue import DelayVerdict
 from serval_node.sal.explanation import Arrival
 from serval_node.wire.ipv4 import address, address_text
 from serval_node.wire.naming import NAME_BITS
@@ -285,11 +287,11 @@ class Operations:
         return {"delayed": views.delayed(self._node)}
 
     def delay_verdict(self, request: Request, _connection: Connection) -> dict[str, Any]:
-        verdict = get_text(request, "verdict")
-        if verdict not in ("release", "drop"):
-            raise RequestError(f"a verdict is release or drop, not {verdict!r}")
-        self._node.delay_verdict(self._prefix(request, "service"), release=verdict == "release")
-        return {}
+        text = get_text(request, "verdict")
+        if text not in VERDICTS:
+            raise RequestError(f"a verdict is one of {', '.join(VERDICTS)}, not {text!r}")
+        number = self._node.delay_verdict(self._prefix(request, "service"), DelayVerdict(text))
+        return {"packets": number}
 
 
 def _arrival(request: Request) -> Arrival | None:

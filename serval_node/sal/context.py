@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from serval_node.sal.adhoc import AdHoc
-from serval_node.sal.delay_queue import CLIENT_LIMIT, LIMIT, DelayQueue
+from serval_node.sal.delay_queue import DelayLimits, DelayQueue
 from serval_node.sal.encapsulation import Choices
 from serval_node.sal.events import Event, FlowClosed, Refusal, Refused
 from serval_node.sal.flow_table import Endpoint, Flow, FlowTable
@@ -19,7 +19,7 @@ from serval_node.sal.half_open import HalfOpen
 from serval_node.sal.limits import RateLimit
 from serval_node.sal.outputs import Deliver, InstallPath, Output, RemovePath, Send
 from serval_node.sal.places import Place
-from serval_node.sal.service_table import ServiceTable
+from serval_node.sal.service_table import ResolutionMode, ServiceTable
 from serval_node.sal.states import ESTABLISHED, State
 from serval_node.sal.virtual_peers import VirtualPeers
 from serval_node.wire.checksum import Buffer
@@ -49,8 +49,8 @@ class StackConfig:
     request_timeout    how long after its last SYN an unanswered connect() is kept
     migration_timeout  how long a flow that moves asks a peer that does not answer
     original_rules     take every peer for an original: follow its moves only when it has confirmed them
-    delay_limit, delay_timeout  packets that wait under DELAY, and for how long
-    delay_client_limit  how many of them may be of one client on the network
+    delay              how many packets wait under DELAY, and for how long
+    mode               which targets of a rule a packet gets; can be changed at run time, as forwarding can
     encapsulation      what goes inside UDP
     keepalive          how long after its last packet of control an encapsulated flow of a client says where it is
     sal0_mtu           what the kernel's packets are no longer than
@@ -64,9 +64,8 @@ class StackConfig:
     request_timeout: float = 70.0
     migration_timeout: float = 300.0
     original_rules: bool = False
-    delay_limit: int = LIMIT
-    delay_timeout: float = 60.0
-    delay_client_limit: int = CLIENT_LIMIT
+    delay: DelayLimits = DelayLimits()
+    mode: ResolutionMode = ResolutionMode.ANYCAST
     encapsulation: Choices = field(default_factory=Choices)
     keepalive: float = 15.0
     sal0_mtu: int = 1488
@@ -95,12 +94,14 @@ class Context:
 
     def __init__(self, config: StackConfig, environment: Environment, rng: random.Random) -> None:
         self.config = config
+        self.forwarding = config.forwarding
+        self.mode = config.mode
         self.environment = environment
         self.rng = rng
         self.service_table = ServiceTable()
         self.flows = FlowTable(rng)
         self.half_open = HalfOpen(config.half_open_limit, rng)
-        self.delay_queue = DelayQueue(config.delay_limit, config.delay_client_limit)
+        self.delay_queue = DelayQueue(config.delay)
         self.resets = RateLimit(_RESETS_PER_SECOND, _RESETS_PER_SECOND)
         self.searches = RateLimit(_SEARCHES_PER_SECOND, _SEARCHES_PER_SECOND)
         self.peers = VirtualPeers()

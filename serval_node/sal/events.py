@@ -31,8 +31,10 @@ class Refusal(str, Enum):
     HALF_OPEN_FULL = "half_open_full"
     DELAY_FULL = "delay_full"
     DELAY_SHARE = "delay_share"
+    DELAY_SERVICE_FULL = "delay_service_full"
     DELAY_EXPIRED = "delay_expired"
     DELAY_DROPPED = "delay_dropped"
+    DELAY_REFUSED = "delay_refused"
     ROUTING_LOOP = "routing_loop"
     SOURCE_FULL = "source_full"
     TTL_EXCEEDED = "ttl_exceeded"
@@ -342,6 +344,21 @@ class SynDelayed:
 
 
 @dataclass(slots=True)
+class RuleExpired:
+    """A rule ended by its "idle" or "hard" time-out after ``seconds``; the counters are those of its targets."""
+
+    time: float
+    prefix: Prefix
+    origin: str
+    cause: str
+    seconds: float
+    packets: int
+    bytes: int
+    dropped_packets: int
+    dropped_bytes: int
+
+
+@dataclass(slots=True)
 class Refused:
     """A SYN was not served. ``prefix``: by which rule, None without one; ``client_flow``: the client's flowID, 0 where
     it has none.
@@ -378,5 +395,6 @@ Event = (
     | PeerBlackout
     | DelayNotify
     | SynDelayed
+    | RuleExpired
     | Refused
 )

@@ -1,7 +1,7 @@
 """What a SYN would meet here, without one: the decisions of `resolution`, `kernel_side` and `network_side`, read only.
 
-Nothing is counted, no turn is used up, nothing random is drawn. Left out is what depends on the moment: a full queue,
-the choice that a router remembers for a repeated SYN.
+Nothing is counted, no turn is used up, nothing random is drawn. Left out is the choice that a router remembers for a
+repeated SYN.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from serval_node.sal.context import Context
 from serval_node.sal.events import Refusal
 from serval_node.sal.forwarding import noted, obstacle
 from serval_node.sal.kernel_side import own_address
-from serval_node.sal.resolution import UNREACHABLE_CODES, admitted, network_actions
+from serval_node.sal.resolution import UNREACHABLE_CODES, admitted, network_actions, network_mode, program_actions
 from serval_node.sal.service_table import Action, Entry, Selector, Slot
 from serval_node.wire.ipv4 import ICMP_HOST_UNREACHABLE, ICMP_NET_UNREACHABLE, Address
 from serval_node.wire.sal_header import MAX_SOURCES
@@ -35,7 +35,9 @@ class Arrival:
 
 
 class Place(str, Enum):
-    """Where a matching rule stands: it decides, is shorter than the one that does, or is not for a host's network."""
+    """Where a matching rule stands: it decides, is shorter than the one that does, or has no target that may be used
+    (a host sends on nothing from the network; a node's mode may leave out FORWARD or DEMUX).
+    """
 
     WINS = "wins"
     SHORTER = "shorter"
@@ -43,7 +45,7 @@ class Place(str, Enum):
 
 
 class Standing(str, Enum):
-    """Whether a target can be chosen, and if not why: others have a higher priority, or a host may not use it."""
+    """Whether a target can be chosen, and if not why: others have a higher priority, or it may not be used."""
 
     CANDIDATE = "candidate"
     LOWER_PRIORITY = "lower-priority"
@@ -54,7 +56,7 @@ class Standing(str, Enum):
 class TargetOutlook:
     """One target of the rule that decides.
 
-    share    its part of the SYNs, None where it depends on loads
+    share    its part of the SYNs, None where it depends on loads; 1 for each where all get a copy
     taken    whether this very SYN, coming now, gets it; None where chance decides
     refusal  why it comes to nothing, None when it does not; errno: how connect() ends then
     wait     DELAY: the longest wait in seconds
@@ -94,8 +96,12 @@ class Outlook:
 
 def explain(context: Context, service_id: ServiceID, arrival: Arrival | None) -> Outlook:
     """What becomes of a SYN for a service: of a program of this host, or of one that arrives from the network."""
-    forwarding = context.config.forwarding
-    actions = None if arrival is None else network_actions(forwarding=forwarding)
+    forwarding, mode = context.forwarding, context.mode
+    if arrival is None:
+        actions = program_actions(mode)
+    else:
+        actions = network_actions(mode, forwarding=forwarding)
+        mode = network_mode(mode, forwarding=forwarding)
     rules = []
     winner: Entry | None = None
     for entry in context.service_table.matches(service_id):
@@ -105,8 +111,9 @@ def explain(context: Context, service_id: ServiceID, arrival: Arrival | None) ->
             rules.append(RuleOutlook(entry, Place.PASSED_OVER, entry.selector))
         else:
             winner = entry
-            slots, selector = admitted(entry, actions)
-            rules.append(RuleOutlook(entry, Place.WINS, selector, _targets(context, entry, slots, selector, arrival)))
+            slots, selector = admitted(entry, actions, mode)
+            targets = _targets(context, service_id, entry, slots, selector, arrival)
+            rules.append(RuleOutlook(entry, Place.WINS, selector, targets))
     if winner is not None:
         return Outlook(tuple(rules))
     if arrival is None:
@@ -115,21 +122,48 @@ def explain(context: Context, service_id: ServiceID, arrival: Arrival | None) ->
 
 
 def _targets(
-    context: Context, entry: Entry, slots: list[Slot], selector: Selector, arrival: Arrival | None
+    context: Context,
+    service_id: ServiceID,
+    entry: Entry,
+    slots: list[Slot],
+    selector: Selector,
+    arrival: Arrival | None,
 ) -> tuple[TargetOutlook, ...]:
-    total = sum(slot.target.weight for slot in slots)
-    proportional = len(slots) == 1 or selector is not Selector.TWO_CHOICES
-    chosen = _foretold(context, entry, slots, arrival)
+    chances = _copied(slots) if selector is Selector.ALL else _chosen_from(context, entry, slots, selector, arrival)
     found = []
     for slot in entry.slots:
         if slot not in slots:
             standing = Standing.NOT_FOR_HOSTS if slot in entry.selectable else Standing.LOWER_PRIORITY
             found.append(TargetOutlook(slot, standing))
             continue
-        share = slot.target.weight / total if proportional else None
-        taken = None if chosen is None else slot is chosen
-        found.append(_candidate(context, slot, share, taken, arrival))
+        found.append(_candidate(context, service_id, slot, *chances[slot], arrival))
     return tuple(found)
+
+
+# The share of each slot, and whether the next SYN gets it.
+_Chances = dict[Slot, tuple[float | None, bool | None]]
+
+
+def _copied(slots: list[Slot]) -> _Chances:
+    """Each gets a copy, but of this host's own listeners one only."""
+    listeners = [slot for slot in slots if slot.target.action is Action.DEMUX]
+    total = sum(slot.target.weight for slot in listeners)
+    chances: _Chances = dict.fromkeys(slots, (1.0, True))
+    if len(listeners) > 1:
+        chances.update({slot: (slot.target.weight / total, None) for slot in listeners})
+    return chances
+
+
+def _chosen_from(
+    context: Context, entry: Entry, slots: list[Slot], selector: Selector, arrival: Arrival | None
+) -> _Chances:
+    total = sum(slot.target.weight for slot in slots)
+    proportional = len(slots) == 1 or selector is not Selector.TWO_CHOICES
+    chosen = _foretold(context, entry, slots, arrival)
+    return {
+        slot: (slot.target.weight / total if proportional else None, None if chosen is None else slot is chosen)
+        for slot in slots
+    }
 
 
 def _foretold(context: Context, entry: Entry, slots: list[Slot], arrival: Arrival | None) -> Slot | None:
@@ -139,7 +173,12 @@ def _foretold(context: Context, entry: Entry, slots: list[Slot], arrival: Arriva
 
 
 def _candidate(
-    context: Context, slot: Slot, share: float | None, taken: bool | None, arrival: Arrival | None
+    context: Context,
+    service_id: ServiceID,
+    slot: Slot,
+    share: float | None,
+    taken: bool | None,
+    arrival: Arrival | None,
 ) -> TargetOutlook:
     """What the SYN meets when it gets this target."""
     target = slot.target
@@ -149,8 +188,10 @@ def _candidate(
     if target.action is Action.DROP:
         refusal = Refusal.DROP_RULE
     elif target.action is Action.DELAY:
-        # Whoever is to decide may not; then it ends like this.
-        refusal, wait = Refusal.DELAY_EXPIRED, context.config.delay_timeout
+        refusal = context.delay_queue.obstacle(service_id, None if arrival is None else arrival.client)
+        if refusal is None:
+            # Whoever is to decide may not; then it ends like this.
+            refusal, wait = Refusal.DELAY_EXPIRED, context.config.delay.seconds
     elif arrival is None:
         if target.address is not None:
             client = context.environment.source_address(target.address)

@@ -48,7 +48,7 @@ def forward(
             packet.src_flow,
             service_id,
             entry.prefix,
-            entry.selector,
+            verdict.selector,
             len(entry.selectable),
             header.destination,
             target.address,

@@ -7,7 +7,7 @@ from serval_node.sal.delay_queue import Delayed
 from serval_node.sal.events import ConnectFailed, Refusal
 from serval_node.sal.flow_table import Endpoint, Flow
 from serval_node.sal.opening import Client, Server
-from serval_node.sal.resolution import UNREACHABLE_CODES, resolve
+from serval_node.sal.resolution import UNREACHABLE_CODES, program_actions, resolve
 from serval_node.sal.service_table import Action, Entry
 from serval_node.sal.states import ESTABLISHED, State
 from serval_node.sal.transfer import Transfer
@@ -117,17 +117,29 @@ class KernelSide:
             service_id,
             size=len(packet),
             key=lambda entry: own_address(context, entry),
-            rng=self._context.rng,
+            rng=context.rng,
+            now=now,
             sticky=None if flow is None else flow.target,
+            actions=program_actions(context.mode),
+            mode=context.mode,
         )
         if verdict is None:
             self._fail(flow, local, packet, service_id, Refusal.NO_RULE, None, now)
         elif verdict.action is Action.DROP:
             self._fail(flow, local, packet, service_id, Refusal.DROP_RULE, verdict.entry.prefix, now)
         elif verdict.action is Action.DELAY:
-            flow_id = self._client.flow_id(flow, local[1])
-            key, prefix = (local, peer, tcp.seq), verdict.entry.prefix
-            self._waiting.put(Delayed(key, service_id, packet, 0, True, now, local[0], flow_id, prefix), now)
+            delayed = Delayed(
+                key=(local, peer, tcp.seq),
+                service_id=service_id,
+                packet=packet,
+                gso_size=0,
+                source=None,
+                client=local[0],
+                client_flow=self._client.flow_id(flow, local[1]),
+                since=now,
+                prefix=verdict.entry.prefix,
+            )
+            self._waiting.put(delayed, now)
         else:
             flow = flow or self._client.begin(local, peer, service_id, now)
             if not self._client.send_syn(flow, segment, tcp, verdict, now):

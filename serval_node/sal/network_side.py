@@ -12,7 +12,7 @@ from serval_node.sal.migration import SEARCH_LIMIT
 from serval_node.sal.opening import Client, Server
 from serval_node.sal.places import Place
 from serval_node.sal.resets import refuse_unknown, reset_unknown
-from serval_node.sal.resolution import StickyChoices, network_actions, resolve
+from serval_node.sal.resolution import StickyChoices, Verdict, network_actions, network_mode, resolve
 from serval_node.sal.service_table import Action
 from serval_node.sal.states import ESTABLISHED, State
 from serval_node.sal.transfer import Transfer
@@ -86,7 +86,7 @@ class NetworkSide:
     def _pass_on(self, header: Ipv4Header, packet: SalPacket, now: float) -> bool:
         """A client looks for the instance that holds its flow: to all of them, if this is a service router."""
         context = self._context
-        if not context.config.forwarding or not context.environment.is_local(header.destination):
+        if not context.forwarding or not context.environment.is_local(header.destination):
             return False
         entry = context.service_table.lookup(packet.services[0])
         if entry is None or not entry.has(frozenset((Action.FORWARD,))):
@@ -166,32 +166,56 @@ class NetworkSide:
             service_id,
             size=header.total_length,
             key=lambda _: client,
-            rng=self._context.rng,
+            rng=context.rng,
+            now=now,
             sticky=self._sticky.get(key, now),
-            actions=BROADCAST_ACTIONS if broadcast else network_actions(forwarding=self._context.config.forwarding),
+            actions=BROADCAST_ACTIONS if broadcast else network_actions(context.mode, forwarding=context.forwarding),
+            mode=network_mode(context.mode, forwarding=context.forwarding),
         )
         if verdict is None and broadcast:
             self._broadcasts.pass_on(header, packet, key, now)
         elif verdict is None:
             context.refuse_syn(Refusal.NO_RULE, now, service_id, client, packet.src_flow)
-            if self._context.config.forwarding:
+            if context.forwarding:
                 refuse_unknown(context, header, packet, control, now)
         elif verdict.action is Action.DROP:
             context.refuse_syn(Refusal.DROP_RULE, now, service_id, client, packet.src_flow, verdict.entry.prefix)
         elif verdict.action is Action.DELAY:
-            whole, prefix = bytes(raw[: header.total_length]), verdict.entry.prefix
-            self._waiting.put(Delayed(key, service_id, whole, 0, False, now, client, packet.src_flow, prefix), now)
-        elif verdict.action is Action.DEMUX:
-            if packet.protocol != PROTOCOL_TCP or not packet.payload:
-                reason = Refusal.UNSUPPORTED_TRANSPORT
-                context.refuse_syn(reason, now, service_id, client, packet.src_flow, verdict.entry.prefix)
-                return
-            tcp = _opening_segment(packet)
-            if broadcast:
-                context.activity["adhoc_syns_answered"] += 1
-            self._server.receive_syn(header, packet, control, service_id, verdict, tcp, now)
-        elif forward(context, header, packet, service_id, verdict, now):
-            self._sticky.put(key, verdict.slot.target, now)
+            delayed = Delayed(
+                key=key,
+                service_id=service_id,
+                packet=bytes(raw[: header.total_length]),
+                gso_size=0,
+                source=header.source,
+                client=client,
+                client_flow=packet.src_flow,
+                since=now,
+                prefix=verdict.entry.prefix,
+            )
+            self._waiting.put(delayed, now)
+        else:
+            sent_on = False
+            for copy in verdict.each():
+                if copy.action is Action.DEMUX:
+                    if broadcast:
+                        context.activity["adhoc_syns_answered"] += 1
+                    self._give_to_listener(header, packet, control, copy, now)
+                else:
+                    sent_on = forward(context, header, packet, service_id, copy, now)
+            if sent_on and len(verdict.slots) == 1:
+                self._sticky.put(key, verdict.slot.target, now)
+
+    def _give_to_listener(
+        self, header: Ipv4Header, packet: SalPacket, control: Control, verdict: Verdict, now: float
+    ) -> None:
+        service_id = packet.services[0]
+        if packet.protocol != PROTOCOL_TCP or not packet.payload:
+            client = packet.source[0] if packet.source else header.source
+            reason = Refusal.UNSUPPORTED_TRANSPORT
+            self._context.refuse_syn(reason, now, service_id, client, packet.src_flow, verdict.entry.prefix)
+            return
+        tcp = _opening_segment(packet)
+        self._server.receive_syn(header, packet, control, service_id, verdict, tcp, now)
 
 
 def _opening_segment(packet: SalPacket) -> TcpHeader:

@@ -18,7 +18,7 @@ from serval_node.sal.events import (
 from serval_node.sal.flow_table import Endpoint, Flow, RequestKey
 from serval_node.sal.places import Place
 from serval_node.sal.resolution import Verdict
-from serval_node.sal.service_table import Action
+from serval_node.sal.service_table import Action, Target
 from serval_node.sal.states import Happening, State, advance
 from serval_node.wire.ipv4 import HEADER_LENGTH, PROTOCOL_TCP, Address, Ipv4Header, UdpPorts
 from serval_node.wire.sal_header import MARK, MAX_SOURCES, Control, ControlFlag, SalPacket, Service, Source
@@ -73,19 +73,33 @@ class Client:
         return flow
 
     def send_syn(self, flow: Flow, segment: bytes, tcp: TcpHeader, verdict: Verdict, now: float) -> bool:
-        """The kernel's SYN, first or again, towards a FORWARD or DEMUX target. False when there is no route to it."""
+        """The kernel's SYN, first or again, towards a FORWARD or DEMUX target, or a copy to each of several. False when
+        there is no route to any.
+        """
         context = self._context
-        entry, target = verdict.entry, verdict.slot.target
+        reached = [slot.target for slot in verdict.slots if self._send_copy(flow, segment, verdict, slot.target, now)]
+        if not reached:
+            return False
+        if len(verdict.slots) == 1:
+            self._send_to_other_links(flow, segment, verdict, now)
+        flow.syn_sent = now if flow.target is None else None
+        flow.target = reached[0]
+        flow.initial_seq = tcp.seq
+        flow.syns += 1
+        flow.deadline = now + context.config.request_timeout
+        context.at(flow.deadline, self._give_up, flow)
+        return True
+
+    def _send_copy(self, flow: Flow, segment: bytes, verdict: Verdict, target: Target, now: float) -> bool:
+        """The SYN to one target; the answer says which of them the flow is with, and from which own address."""
+        context, entry = self._context, verdict.entry
         # A service of this very host is reached through its loopback interface, as in the original.
         destination = LOOPBACK if target.action is Action.DEMUX else target.address
         assert destination is not None
         local = context.adhoc.links.get(destination) or context.environment.source_address(destination)
         if local is None:
             return False
-        flow.syn_sent = now if flow.target is None else None
-        flow.target = target
         flow.local_address, flow.peer_address = local, destination
-        flow.initial_seq = tcp.seq
         context.events.append(
             SynResolved(
                 now,
@@ -93,19 +107,20 @@ class Client:
                 flow.service_id,
                 entry.prefix,
                 target.action,
-                entry.selector,
+                verdict.selector,
                 len(entry.selectable),
                 destination,
             )
         )
         self._transmit(flow, strip_timestamps(segment), local, destination, now)
-        for slot, broadcast in context.adhoc.others(verdict.slot, entry.selectable):
-            slot.counters.resolved(HEADER_LENGTH + len(segment))
-            self._transmit(flow, strip_timestamps(segment), context.adhoc.links[broadcast], broadcast, now)
-        flow.syns += 1
-        flow.deadline = now + context.config.request_timeout
-        context.at(flow.deadline, self._give_up, flow)
         return True
+
+    def _send_to_other_links(self, flow: Flow, segment: bytes, verdict: Verdict, now: float) -> None:
+        """Broadcast means all links, whatever the rule's selector."""
+        links = self._context.adhoc.links
+        for slot, broadcast in self._context.adhoc.others(verdict.slot, verdict.entry.selectable):
+            slot.counters.resolved(HEADER_LENGTH + len(segment))
+            self._transmit(flow, strip_timestamps(segment), links[broadcast], broadcast, now)
 
     def _transmit(self, flow: Flow, segment: bytes, source: Address, destination: Address, now: float) -> None:
         context = self._context

@@ -8,9 +8,10 @@ from __future__ import annotations
 from serval_node.sal.context import Context
 from serval_node.sal.events import Refusal
 from serval_node.sal.places import Place
-from serval_node.wire.ipv4 import Address, Ipv4Header
+from serval_node.wire.ipv4 import ICMP_PORT_UNREACHABLE, PROTOCOL_TCP, Address, Ipv4Header
 from serval_node.wire.sal_header import Control, ControlFlag, SalPacket
 from serval_node.wire.serial import serial_add
+from serval_node.wire.transport import ACK, RST, TcpHeader, build_tcp
 
 _SYN, _ACK, _RST = ControlFlag.SYN, ControlFlag.ACK, ControlFlag.RST
 
@@ -22,6 +23,17 @@ def refuse_unknown(context: Context, header: Ipv4Header, packet: SalPacket, cont
     client = packet.source[0] if packet.source else header.source
     reset = Control(_RST | _ACK, 0, serial_add(control.verno, 1), control.nonce)
     _answer(context, header, client, (0, packet.src_flow), packet.protocol, reset, now)
+
+
+def refuse_program(context: Context, packet: bytes) -> None:
+    """To a first packet of one of this host's programs, as if nobody listened: ECONNREFUSED."""
+    header = Ipv4Header.decode(packet)
+    if header.protocol != PROTOCOL_TCP:
+        context.unreachable(packet, ICMP_PORT_UNREACHABLE)
+        return
+    tcp = TcpHeader.decode(header.payload(packet))
+    local, peer = (header.source, tcp.source_port), (header.destination, tcp.destination_port)
+    context.deliver_segment(local, peer, PROTOCOL_TCP, build_tcp(0, 0, 0, serial_add(tcp.seq, 1), RST | ACK))
 
 
 def reset_unknown(context: Context, header: Ipv4Header, packet: SalPacket, control: Control, now: float) -> None:

@@ -1,21 +1,25 @@
-"""From a serviceID to one target: table lookup, sticky choice, counting (slides 21 to 25 and 34)."""
+"""From a serviceID to one target, or to all: table lookup, sticky choice, counting (slides 21 to 25 and 34)."""
 
 from __future__ import annotations
 
 import random
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from serval_node.sal import selectors
 from serval_node.sal.events import Refusal
 from serval_node.sal.flow_table import RequestKey
-from serval_node.sal.service_table import Action, Entry, Selector, ServiceTable, Slot, Target
+from serval_node.sal.service_table import Action, Entry, ResolutionMode, Selector, ServiceTable, Slot, Target
 from serval_node.wire.ipv4 import ICMP_HOST_UNREACHABLE, ICMP_NET_UNREACHABLE
 from serval_node.wire.serviceid import ServiceID
 
 # What a host that is no service router does with a SYN from the network: it never sends it on.
 HOST_ACTIONS = frozenset((Action.DEMUX, Action.DELAY, Action.DROP))
+_MODE_ACTIONS = {
+    ResolutionMode.DEMUX_ONLY: HOST_ACTIONS,
+    ResolutionMode.FORWARD_ONLY: frozenset((Action.FORWARD, Action.DELAY, Action.DROP)),
+}
 
 UNREACHABLE_CODES = {
     Refusal.NO_RULE: ICMP_NET_UNREACHABLE,
@@ -24,6 +28,8 @@ UNREACHABLE_CODES = {
     Refusal.DELAY_EXPIRED: ICMP_HOST_UNREACHABLE,
     Refusal.DELAY_DROPPED: ICMP_HOST_UNREACHABLE,
     Refusal.DELAY_FULL: ICMP_HOST_UNREACHABLE,
+    Refusal.DELAY_SERVICE_FULL: ICMP_HOST_UNREACHABLE,
+    Refusal.DELAY_SHARE: ICMP_HOST_UNREACHABLE,
 }
 """By which ICMP error a program's connect() fails at once (S28, S29)."""
 
@@ -33,14 +39,23 @@ _STICKY_SECONDS = 180.0
 
 @dataclass(slots=True)
 class Verdict:
-    """The entry that a serviceID met, and the target chosen from it."""
+    """The entry that a serviceID met, and the targets chosen from it: one, but for multicast (selector ``ALL``)."""
 
     entry: Entry
-    slot: Slot
+    slots: tuple[Slot, ...]
+    selector: Selector
+
+    @property
+    def slot(self) -> Slot:
+        return self.slots[0]
 
     @property
     def action(self) -> Action:
         return self.slot.target.action
+
+    def each(self) -> Iterator[Verdict]:
+        """One verdict for each copy of the packet."""
+        return (Verdict(self.entry, (slot,), self.selector) for slot in self.slots)
 
 
 def resolve(
@@ -50,10 +65,13 @@ def resolve(
     size: int,
     key: Callable[[Entry], bytes],
     rng: random.Random,
+    now: float,
     sticky: Target | None = None,
     actions: frozenset[Action] | None = None,
+    mode: ResolutionMode = ResolutionMode.ANYCAST,
 ) -> Verdict | None:
-    """The target for one packet of ``size`` bytes, counted; None when no rule matches.
+    """The target for one packet of ``size`` bytes, counted; None when no rule matches. Where the rule or ``mode`` wants
+    it, a copy goes to each of them: the entry counts the packet once, each target its copy.
 
     ``key`` is asked for what the hash selector hashes: the client's address. ``sticky`` is the choice for an earlier
     copy of the packet: it holds while that target is in the rule. ``actions`` restricts the lookup to entries
@@ -62,38 +80,61 @@ def resolve(
     entry = table.lookup(service_id, accept=None if actions is None else lambda candidate: candidate.has(actions))
     if entry is None:
         return None
-    slot = None if sticky is None else entry.slot_of(sticky)
-    if slot is None or (actions and slot.target.action not in actions):
-        slot = _choose(entry, key, rng, actions)
-    for counters in (entry.counters, slot.counters):
-        if slot.target.action is Action.DROP:
+    slots, selector = admitted(entry, actions, mode)
+    chosen: tuple[Slot, ...]
+    if selector is Selector.ALL:
+        chosen = selectors.copies(slots, rng)
+    else:
+        slot = None if sticky is None else entry.slot_of(sticky)
+        if slot is None or (actions and slot.target.action not in actions):
+            slot = _choose(entry, slots, key, rng)
+        chosen = (slot,)
+    dropped = chosen[0].target.action is Action.DROP
+    for counters in (table.totals, entry.counters, *(slot.counters for slot in chosen)):
+        if dropped:
             counters.dropped(size)
         else:
             counters.resolved(size)
-    return Verdict(entry, slot)
+    for slot in chosen:
+        slot.used = now
+    return Verdict(entry, chosen, selector)
 
 
-def network_actions(*, forwarding: bool) -> frozenset[Action] | None:
-    """What a SYN from the network may meet: anything at a service router, else no FORWARD."""
-    return None if forwarding else HOST_ACTIONS
+def program_actions(mode: ResolutionMode) -> frozenset[Action] | None:
+    """What a SYN of this host's own programs may meet; None: everything."""
+    return _MODE_ACTIONS.get(mode)
 
 
-def admitted(entry: Entry, actions: frozenset[Action] | None) -> tuple[list[Slot], Selector]:
-    """The slots of an entry that are chosen from, and by which selector: a host that may not use all of a rule's
-    targets chooses among the others by weight.
+def network_actions(mode: ResolutionMode, *, forwarding: bool) -> frozenset[Action] | None:
+    """What a SYN from the network may meet: at a service router what the mode says, else all but FORWARD: a host
+    serves in every mode, as the original does.
     """
+    return _MODE_ACTIONS.get(mode) if forwarding else HOST_ACTIONS
+
+
+def network_mode(mode: ResolutionMode, *, forwarding: bool) -> ResolutionMode:
+    """The mode for a SYN from the network: a service router's own; a host's is for what its programs send."""
+    return mode if forwarding else ResolutionMode.ANYCAST
+
+
+def admitted(
+    entry: Entry, actions: frozenset[Action] | None, mode: ResolutionMode = ResolutionMode.ANYCAST
+) -> tuple[list[Slot], Selector]:
+    """The slots of an entry that are chosen from, and by which selector: who may not use all of a rule's targets
+    chooses among the others by weight.
+    """
+    copies = mode is not ResolutionMode.ANYCAST or entry.selector is Selector.ALL
     if actions is not None:
         usable = [slot for slot in entry.selectable if slot.target.action in actions]
         if len(usable) < len(entry.selectable):
-            return usable, Selector.WEIGHTED_RANDOM
-    return entry.selectable, entry.selector
+            return usable, Selector.ALL if copies else Selector.WEIGHTED_RANDOM
+    return entry.selectable, Selector.ALL if copies else entry.selector
 
 
-def _choose(entry: Entry, key: Callable[[Entry], bytes], rng: random.Random, actions: frozenset[Action] | None) -> Slot:
-    slots, selector = admitted(entry, actions)
+def _choose(entry: Entry, slots: list[Slot], key: Callable[[Entry], bytes], rng: random.Random) -> Slot:
     if slots is not entry.selectable:
         return selectors.by_weight(slots, rng)
-    return selectors.choose(entry, key(entry) if selector is Selector.HASH else b"", rng)
+    return selectors.choose(entry, key(entry) if entry.selector is Selector.HASH else b"", rng)
 
 
 class StickyChoices:

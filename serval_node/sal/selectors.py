@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import random
 
-from serval_node.sal.service_table import Entry, Selector, Slot
+from serval_node.sal.service_table import Action, Entry, Selector, Slot
 
 # A prime; about a hundred places for each of 40 targets.
 HASH_PLACES = 4099
@@ -41,6 +41,17 @@ def foretell(entry: Entry, key: bytes) -> Slot | None:
     if entry.selector is Selector.HASH:
         return slots[_hash_table(entry)[_hash(key, b"key") % HASH_PLACES]]
     return None
+
+
+def copies(slots: list[Slot], rng: random.Random) -> tuple[Slot, ...]:
+    """Multicast: every target, but of this host's own listeners one only, because a SYN opens one connection there."""
+    listeners = [slot for slot in slots if slot.target.action is Action.DEMUX]
+    chosen = [slot for slot in slots if slot.target.action is not Action.DEMUX]
+    if listeners:
+        chosen.insert(0, by_weight(listeners, rng) if len(listeners) > 1 else listeners[0])
+    for slot in chosen:
+        slot.sent_since_load += 1
+    return tuple(chosen)
 
 
 def by_weight(slots: list[Slot], rng: random.Random) -> Slot:

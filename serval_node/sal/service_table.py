@@ -29,17 +29,35 @@ class Action(IntEnum):
 
 
 class Selector(str, Enum):
-    """How one of several targets is chosen for a SYN (slide 34)."""
+    """How one of several targets is chosen for a SYN (slide 34); ``ALL`` is multicast: each of them gets a copy."""
 
     WEIGHTED_RANDOM = "weighted-random"
     ROUND_ROBIN = "round-robin"
     TWO_CHOICES = "two-choices"
     HASH = "hash"
+    ALL = "all"
+
+
+class ResolutionMode(str, Enum):
+    """Which targets of a rule a node uses: the original's switch (protocol notes 4), in the order of its numbers.
+
+    ANYCAST    one target, by the rule's selector
+    ALL        every FORWARD target gets a copy, and one local listener
+    DEMUX_ONLY, FORWARD_ONLY   as ALL, but of the targets of this kind only
+
+    DELAY and DROP hold in all of them.
+    """
+
+    ALL = "all"
+    DEMUX_ONLY = "demux-only"
+    FORWARD_ONLY = "forward-only"
+    ANYCAST = "anycast"
 
 
 # Of weights and priorities: 32 bits, as in the original's messages.
 _LARGEST = 0xFFFFFFFF
 _ALONE = (Action.DELAY, Action.DROP)
+LONGEST_TIMEOUT = float(_LARGEST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +102,21 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Everything that one origin wants for one prefix."""
+    """Everything that one origin wants for one prefix.
+
+    idle   seconds without a packet after which it ends, 0: never; hard: seconds after which it ends anyway
+    """
 
     prefix: Prefix
     targets: tuple[Target, ...]
     selector: Selector = Selector.WEIGHTED_RANDOM
+    idle: float = 0.0
+    hard: float = 0.0
+
+    def __post_init__(self) -> None:
+        for seconds in (self.idle, self.hard):
+            if not 0.0 <= seconds <= LONGEST_TIMEOUT:
+                raise RuleError(f"a time-out of {seconds:g} s: from 0 (none) to {LONGEST_TIMEOUT:g} s is possible")
 
 
 @dataclass(slots=True)
@@ -111,13 +139,24 @@ class Counters:
 
 @dataclass(slots=True, eq=False)
 class Slot:
-    """A target in its entry, with what changes: its counters and the selectors' memory."""
+    """A target in its entry, with what changes: its counters, the selectors' memory, and the times of its rule.
+
+    ``since`` is when its rule's time-outs began, None until `expiry` has seen it; ``used``: when it last got a packet.
+    """
 
     target: Target
     origin: str
     counters: Counters = field(default_factory=Counters)
     sent_since_load: int = 0
     current_weight: int = 0
+    idle: float = 0.0
+    hard: float = 0.0
+    since: float | None = None
+    used: float = 0.0
+
+    @property
+    def timed(self) -> bool:
+        return self.idle > 0 or self.hard > 0
 
 
 class Entry:
@@ -168,6 +207,9 @@ class ServiceTable:
         self._by_bits: dict[int, dict[int, Entry]] = {}
         self._lengths: tuple[int, ...] = ()
         self._watchers: list[Callable[[], None]] = []
+        self._timed: dict[Prefix, Entry] = {}
+        # What was resolved and dropped here in all, by rules that have gone too.
+        self.totals = Counters()
 
     def on_change(self, watcher: Callable[[], None]) -> None:
         """Call ``watcher`` after each change of rules (not of counters or loads)."""
@@ -199,6 +241,10 @@ class ServiceTable:
         for bits in self._lengths:
             for _, entry in sorted(self._by_bits[bits].items()):
                 yield entry
+
+    def timed(self) -> list[Entry]:
+        """Entries with a rule that will end by itself."""
+        return list(self._timed.values())
 
     def __len__(self) -> int:
         return sum(len(entries) for entries in self._by_bits.values())
@@ -243,7 +289,7 @@ class ServiceTable:
         _check_together([*(slot.target for slot in others), *rule.targets], rule.prefix)
         entry = self._entry(rule.prefix)
         kept = {slot.target.identity: slot for slot in entry.slots if slot.origin == origin}
-        entry.slots = others + [_renewed(kept.get(target.identity), target, origin) for target in rule.targets]
+        entry.slots = others + [_renewed(kept.get(target.identity), target, rule, origin) for target in rule.targets]
         entry.selector = rule.selector
         self._changed(entry)
 
@@ -275,6 +321,10 @@ class ServiceTable:
 
     def _changed(self, entry: Entry) -> None:
         entry.arrange()
+        if any(slot.timed for slot in entry.slots):
+            self._timed[entry.prefix] = entry
+        else:
+            self._timed.pop(entry.prefix, None)
         if not entry.slots:
             bits = entry.prefix.bits
             del self._by_bits[bits][_key(entry.prefix.raw, bits)]
@@ -295,10 +345,12 @@ def _check_together(targets: list[Target], prefix: Prefix) -> None:
         raise RuleError(f"{alone[0]} must be the only target of {prefix}; use a longer or shorter prefix for it")
 
 
-def _renewed(slot: Slot | None, target: Target, origin: str) -> Slot:
+def _renewed(slot: Slot | None, target: Target, rule: Rule, origin: str) -> Slot:
+    """The target's slot with its counters; the rule's time-outs begin anew."""
     if slot is None:
-        return Slot(target, origin)
+        return Slot(target, origin, idle=rule.idle, hard=rule.hard)
     if slot.target.load != target.load:
         slot.sent_since_load = 0
     slot.target = target
+    slot.idle, slot.hard, slot.since = rule.idle, rule.hard, None
     return slot

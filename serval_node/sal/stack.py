@@ -14,9 +14,10 @@ import random
 
 from serval_node.sal.adhoc import AdHoc
 from serval_node.sal.context import Context, Environment, StackConfig
-from serval_node.sal.delay_queue import Delayed
+from serval_node.sal.delay_queue import Delayed, DelayLimits, DelayVerdict
 from serval_node.sal.encapsulation import Choices
 from serval_node.sal.events import Event
+from serval_node.sal.expiry import Expiry
 from serval_node.sal.explanation import Arrival, Outlook, explain
 from serval_node.sal.flow_table import Endpoint, Flow, FlowTable
 from serval_node.sal.kernel_side import KernelSide
@@ -25,7 +26,7 @@ from serval_node.sal.moves import Cause, MigrationRefused
 from serval_node.sal.network_side import NetworkSide
 from serval_node.sal.opening import Client, Server
 from serval_node.sal.outputs import Output
-from serval_node.sal.service_table import ServiceTable
+from serval_node.sal.service_table import ResolutionMode, ServiceTable
 from serval_node.sal.transfer import Transfer
 from serval_node.sal.waiting import Waiting
 from serval_node.wire.checksum import Buffer
@@ -45,6 +46,7 @@ class Stack:
         server = Server(context)
         self._transfer = transfer = Transfer(context, Migration(context))
         self._waiting = Waiting(context, self._take_up)
+        self._expiry = Expiry(context)
         self._kernel = KernelSide(context, self._client, server, transfer, self._waiting)
         self._network = NetworkSide(context, self._client, server, transfer, self._waiting)
 
@@ -82,9 +84,36 @@ class Stack:
     def adhoc(self, part: AdHoc) -> None:
         self._context.adhoc = part
 
+    @property
+    def mode(self) -> ResolutionMode:
+        """Which targets of a rule a packet gets; may be set at any time."""
+        return self._context.mode
+
+    @mode.setter
+    def mode(self, mode: ResolutionMode) -> None:
+        self._context.mode = mode
+
+    @property
+    def forwarding(self) -> bool:
+        """Whether this host is a service router; may be set at any time."""
+        return self._context.forwarding
+
+    @forwarding.setter
+    def forwarding(self, forwarding: bool) -> None:
+        self._context.forwarding = forwarding
+
     def delayed(self) -> dict[ServiceID, int]:
         """How many packets wait under DELAY for each service."""
         return self._context.delay_queue.services()
+
+    @property
+    def limits(self) -> DelayLimits:
+        """The bounds of what waits under DELAY."""
+        return self._context.delay_queue.limits
+
+    def waiting(self) -> list[Delayed]:
+        """Every packet that waits under DELAY, oldest first."""
+        return self._context.delay_queue.waiting()
 
     def take_outputs(self) -> list[Output]:
         """What is to be done since the last call, in order."""
@@ -108,13 +137,12 @@ class Stack:
 
     def next_timer(self) -> float | None:
         """When ``handle_timer`` wants to be called; 0 for at once."""
-        timer, waiting = self._context.next_timer(), self._waiting.next_timer()
-        if timer is None or waiting is None:
-            return waiting if timer is None else timer
-        return min(timer, waiting)
+        timers = (self._context.next_timer(), self._waiting.next_timer(), self._expiry.next_timer())
+        return min((timer for timer in timers if timer is not None), default=None)
 
     def handle_timer(self, now: float) -> None:
         """Do what is due."""
+        self._expiry.run(now)
         self._waiting.run(now)
         self._context.run_timers(now)
 
@@ -167,9 +195,9 @@ class Stack:
 
     # -- what the host tells
 
-    def delay_verdict(self, prefix: Prefix, *, release: bool, now: float) -> int:
-        """Resolve again (release) or discard everything that waits for a service of ``prefix``; how many that were."""
-        return self._waiting.verdict(prefix, release=release, now=now)
+    def delay_verdict(self, prefix: Prefix, verdict: DelayVerdict, now: float) -> int:
+        """Release, drop or refuse everything that waits for a service of ``prefix``; how many packets that were."""
+        return self._waiting.verdict(prefix, verdict, now)
 
     def migrate(self, local_flow: int, address: Address, now: float, cause: Cause) -> None:
         """Move a flow to another of this host's addresses (slide 40). Raises MigrationRefused with the reason."""

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serval_node.sal.connection import ControlState
+from serval_node.sal.delay_queue import DelayLimits, DelayVerdict
 from serval_node.sal.events import DelayNotify, Refusal
 from serval_node.sal.flow_table import Flow
 from serval_node.sal.half_open import HalfOpen
@@ -163,7 +164,7 @@ def test_one_client_takes_no_more_than_its_share_of_the_delay_queue() -> None:
 
 def test_what_waits_for_this_hosts_programs_has_no_share() -> None:
     """Who can make connections here can do anything here; and all programs of a host have the same address."""
-    pair = make_pair(delay_client_limit=3)
+    pair = make_pair(delay=DelayLimits(per_source=3))
     pair.a.stack.service_table.set_rule(Rule(WEB_BIND, (Target(Action.DELAY),)), "hand")
     for _ in range(10):
         pair.a.connect()
@@ -178,4 +179,4 @@ def test_a_share_is_given_back() -> None:
             figure.world.inject(forged_syn(1000 * round_ + number, address(A), address(C)))
         figure.world.run(0.001)
         assert figure.c.stack.delayed() == {WEB_ID: 256} and figure.c.count(Refusal.DELAY_SHARE) == round_ + 1
-        assert figure.c.stack.delay_verdict(WEB_BIND, release=False, now=figure.world.now) == 256
+        assert figure.c.stack.delay_verdict(WEB_BIND, DelayVerdict.DROP, figure.world.now) == 256

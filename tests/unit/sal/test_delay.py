@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from serval_node.sal.delay_queue import DelayLimits, DelayVerdict
 from serval_node.sal.events import ConnectFailed, DelayNotify, Refusal, Refused, SynDelayed
+from serval_node.sal.explanation import Arrival
 from serval_node.sal.service_table import Action, Rule, Target
 from serval_node.wire.ipv4 import address
 from serval_node.wire.sal_header import ControlFlag
@@ -14,6 +16,7 @@ from tests.unit.sal.world import NAMING, WEB_BIND, WEB_ID, Host, World, forward
 
 _SYN = ControlFlag.SYN
 BLOCK = NAMING.block("example")
+B = "10.0.0.2"
 DELAY_RULE = Rule(BLOCK, (Target(Action.DELAY),))
 
 
@@ -58,7 +61,7 @@ def test_verdict_releases_too(figure: Figure, place: Host) -> None:
     client = figure.a.connect()
     figure.world.run(0.1)
     decide(figure, place)
-    assert place.stack.delay_verdict(WEB_BIND, release=True, now=figure.world.now) == 1
+    assert place.stack.delay_verdict(WEB_BIND, DelayVerdict.RELEASE, figure.world.now) == 1
     place.settle()
     figure.world.run(0.1)
     assert client.state == "ESTABLISHED"
@@ -87,7 +90,7 @@ def test_release_into_delay_waits_again_with_a_new_notification(figure: Figure, 
     """The original deadlocks here."""
     figure.a.connect()
     figure.world.run(0.1)
-    assert place.stack.delay_verdict(Prefix.default(), release=True, now=figure.world.now) == 1
+    assert place.stack.delay_verdict(Prefix.default(), DelayVerdict.RELEASE, figure.world.now) == 1
     place.settle()
     assert place.stack.delayed() == {WEB_ID: 1} and len(notices(place)) == 2
 
@@ -95,7 +98,7 @@ def test_release_into_delay_waits_again_with_a_new_notification(figure: Figure, 
 def test_drop_verdict(figure: Figure, place: Host) -> None:
     client = figure.a.connect()
     figure.world.run(0.1)
-    assert place.stack.delay_verdict(Prefix.of(WEB_ID), release=False, now=figure.world.now) == 1
+    assert place.stack.delay_verdict(Prefix.of(WEB_ID), DelayVerdict.DROP, figure.world.now) == 1
     place.settle()
     assert not place.stack.delayed() and place.count(Refusal.DELAY_DROPPED) == 1
     assert client.error == ("EHOSTUNREACH" if place is figure.a else None)
@@ -107,7 +110,7 @@ def test_verdict_for_another_service_changes_nothing(figure: Figure, place: Host
     figure.a.connect()
     figure.world.run(0.1)
     other = NAMING.bind_prefix("bulk.example")
-    assert place.stack.delay_verdict(other, release=False, now=figure.world.now) == 0
+    assert place.stack.delay_verdict(other, DelayVerdict.DROP, figure.world.now) == 0
     assert place.stack.delayed() == {WEB_ID: 1}
 
 
@@ -115,7 +118,7 @@ def test_verdict_for_another_service_changes_nothing(figure: Figure, place: Host
 def test_queue_is_bounded_and_waiting_ends(where: str) -> None:
     """S27: overflow and expiry are counted, and the program on the own host sees an error."""
     world = World()
-    limits = {"delay_limit": 10, "delay_timeout": 20.0}
+    limits = {"delay": DelayLimits(total=10, seconds=20.0)}
     a = world.host("a", A, **limits)
     c = world.host("c", C, forwarding=True, **limits)
     a.stack.service_table.set_rule(DELAY_RULE if where == "host" else Rule(BLOCK, forward(C)), "controller")
@@ -130,6 +133,105 @@ def test_queue_is_bounded_and_waiting_ends(where: str) -> None:
         assert place.count(Refusal.DELAY_EXPIRED) == 10 and not place.stack.delayed()
         assert all(client.error == "EHOSTUNREACH" for client in clients)
         assert not list(a.stack.flows)
+
+
+def test_a_service_and_a_sender_have_shares_of_the_queue() -> None:
+    """S27: a popular name keeps no other out, nor does one client; a host's own programs count for the name only."""
+    world = World()
+    limits = DelayLimits(total=10, per_service=6, per_source=4)
+    a, b = world.host("a", A), world.host("b", B)
+    c = world.host("c", C, forwarding=True, delay=limits)
+    for host in (a, b):
+        host.stack.service_table.set_rule(Rule(BLOCK, forward(C)), "controller")
+    c.stack.service_table.set_rule(DELAY_RULE, "controller")
+    for host in (a, b):
+        for _ in range(5):
+            host.connect()
+    world.run(0.5)
+    assert c.stack.delayed() == {WEB_ID: 6}
+    assert (c.count(Refusal.DELAY_SHARE), c.count(Refusal.DELAY_SERVICE_FULL)) == (1, 3)
+    for _ in range(4):
+        b.connect("bulk.example")
+    world.run(0.1)
+    assert c.stack.delayed() == {WEB_ID: 6, NAMING.service_id("bulk.example"): 2}
+    own = world.host("d", D, delay=limits)
+    own.stack.service_table.set_rule(DELAY_RULE, "hand")
+    clients = [own.connect() for _ in range(7)]
+    assert own.stack.delayed() == {WEB_ID: 6} and clients[-1].error == "EHOSTUNREACH"
+
+
+def test_the_default_is_the_originals(figure: Figure) -> None:
+    assert figure.c.stack.limits.total == 1024
+
+
+def test_a_refusal_fails_connect_at_once_wherever_the_packet_waits(figure: Figure, place: Host) -> None:
+    clients = [figure.a.connect() for _ in range(3)]
+    figure.world.run(0.1)
+    assert place.stack.delay_verdict(BLOCK, DelayVerdict.REFUSE, place.now) == 3
+    place.settle()
+    figure.world.run(0.1)
+    assert {client.error for client in clients} == {"ECONNREFUSED"}
+    assert place.count(Refusal.DELAY_REFUSED) == 3 and not place.stack.delayed()
+    assert not [flow for flow in figure.a.stack.flows if flow.state.name != "CLOSED"]
+
+
+def test_the_rule_counts_what_it_kept_and_what_it_lost(figure: Figure, place: Host) -> None:
+    """Every SYN that met the rule is released, lost, waiting or a repetition; nothing else, and each once."""
+    figure.e.serve()
+    table = place.stack.service_table
+
+    def rule() -> tuple[int, int, int]:
+        entry = table.get(BLOCK)
+        assert entry is not None
+        assert entry.counters == entry.slots[0].counters
+        repeated = place.count(Refusal.DUPLICATE_SYN)
+        return entry.counters.packets - repeated, entry.counters.dropped_packets, len(place.stack.waiting())
+
+    for _ in range(5):
+        figure.a.connect()
+    figure.world.run(0.1)
+    assert rule() == (5, 0, 5)
+    place.stack.delay_verdict(BLOCK, DelayVerdict.DROP, place.now)
+    assert rule() == (5, 5, 0)
+    before = table.totals.packets
+    figure.a.connect("bulk.example")
+    figure.world.run(0.1)
+    place.stack.delay_verdict(Prefix.of(NAMING.service_id("bulk.example")), DelayVerdict.REFUSE, place.now)
+    assert rule()[1] == 6
+    assert table.totals.packets == before + 1 and table.totals.dropped_packets == 6
+
+
+def test_what_waits_is_listed_with_who_asked_and_since_when(figure: Figure, place: Host) -> None:
+    first = figure.world.now
+    figure.a.connect()
+    figure.world.run(0.25)
+    figure.a.connect("bulk.example")
+    figure.world.run(0.1)
+    one, other = place.stack.waiting()
+    assert (one.service_id, one.prefix) == (WEB_ID, BLOCK) and one.since - first <= 0.02
+    assert other.since > one.since
+    assert one.client == (address(A) if place is figure.c else place.kernel.address)
+
+
+def test_a_full_queue_is_foretold(figure: Figure) -> None:
+    """`serval explain` says so before one tries."""
+    world = World()
+    c = world.host("c", C, forwarding=True, delay=DelayLimits(total=3, per_service=2, per_source=1))
+    c.stack.service_table.set_rule(DELAY_RULE, "controller")
+    ahead = [
+        (A, "web.example", Refusal.DELAY_SHARE),
+        (D, "web.example", Refusal.DELAY_SERVICE_FULL),
+        (E, "bulk.example", Refusal.DELAY_FULL),
+    ]
+    for client, name, expected in ahead:
+        world.host(client, client).stack.service_table.set_rule(Rule(BLOCK, forward(C)), "controller")
+        asked = NAMING.service_id(name)
+        (rule,) = c.stack.explain(asked, Arrival(address(client), address(C))).rules
+        assert (rule.targets[0].refusal, rule.targets[0].wait) == (Refusal.DELAY_EXPIRED, 60.0)
+        world.hosts[address(client)].connect(name)
+        world.run(0.1)
+        (rule,) = c.stack.explain(asked, Arrival(address(client), address(C))).rules
+        assert (rule.targets[0].refusal, rule.targets[0].wait) == (expected, None)
 
 
 def test_expiry_at_the_router_is_counted(figure: Figure) -> None:
@@ -173,7 +275,7 @@ def test_who_waits_and_how_it_ended_is_told(figure: Figure, place: Host) -> None
     assert (waiting.prefix, waiting.service_id) == (BLOCK, WEB_ID)
     flows = [flow.local_flow for flow in figure.a.stack.flows]
     assert waiting.client_flow == (flows[0] if place is figure.c else 0)
-    assert place.stack.delay_verdict(BLOCK, release=False, now=place.now) == 1
+    assert place.stack.delay_verdict(BLOCK, DelayVerdict.DROP, place.now) == 1
     place.settle()
     (refused,) = place.happened(Refused)
     assert (refused.reason, refused.prefix, refused.client_flow) == (

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from serval_node.sal.events import Refusal, SynForwarded
 from serval_node.sal.explanation import Arrival, Outlook, Place, Standing, TargetOutlook
 from serval_node.sal.kernel_side import own_address
-from serval_node.sal.resolution import network_actions, resolve
-from serval_node.sal.service_table import Action, Rule, Selector, Target
+from serval_node.sal.resolution import network_actions, network_mode, program_actions, resolve
+from serval_node.sal.service_table import Action, ResolutionMode, Rule, Selector, Target
 from serval_node.wire.ipv4 import address
 from serval_node.wire.sal_header import MAX_SOURCES
 from serval_node.wire.serviceid import Prefix
@@ -63,11 +63,17 @@ def rules(draw: st.DrawFn) -> Rule:
     return Rule(draw(prefixes), tuple(targets), draw(st.sampled_from(list(Selector))))
 
 
-@given(st.lists(rules(), max_size=4), st.booleans(), st.booleans(), st.integers(0, 3))
+@given(
+    st.lists(rules(), max_size=4),
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from(list(ResolutionMode)),
+    st.integers(0, 3),
+)
 def test_a_real_resolution_takes_what_was_foretold(
-    given_rules: list[Rule], forwarding: bool, arrives: bool, turns: int
+    given_rules: list[Rule], forwarding: bool, arrives: bool, mode: ResolutionMode, turns: int
 ) -> None:
-    host = World().host("x", "10.0.9.1", forwarding=forwarding)
+    host = World().host("x", "10.0.9.1", forwarding=forwarding, mode=mode)
     for rule in given_rules:
         host.stack.service_table.set_rule(rule, "hand")
     arrival = Arrival(address(A), host.address) if arrives else None
@@ -79,7 +85,9 @@ def test_a_real_resolution_takes_what_was_foretold(
             size=40,
             key=lambda entry: address(A) if arrives else own_address(host.stack._context, entry),
             rng=random.Random(turns),
-            actions=network_actions(forwarding=forwarding) if arrives else None,
+            now=0.0,
+            actions=network_actions(mode, forwarding=forwarding) if arrives else program_actions(mode),
+            mode=network_mode(mode, forwarding=forwarding) if arrives else mode,
         )
 
     for _ in range(turns):
@@ -95,25 +103,35 @@ def test_a_real_resolution_takes_what_was_foretold(
     assert outlook.refusal is None
     (winner,) = [rule for rule in outlook.rules if rule.place is Place.WINS]
     assert winner.entry is verdict.entry  # type: ignore[attr-defined]
+    assert winner.selector is verdict.selector  # type: ignore[attr-defined]
     possible = candidates(outlook)
-    assert verdict.slot in [target.slot for target in possible]  # type: ignore[attr-defined]
+    taken: set[object] = set(verdict.slots)  # type: ignore[attr-defined]
+    assert taken <= {target.slot for target in possible}
     for target in possible:
-        assert target.taken in (None, target.slot is verdict.slot)  # type: ignore[attr-defined]
-    by_chance = len(possible) > 1 and winner.selector in (Selector.WEIGHTED_RANDOM, Selector.TWO_CHOICES)
-    assert all((target.taken is None) == by_chance for target in possible)
+        assert target.taken in (None, target.slot in taken)
+    listeners = [target for target in possible if target.slot.target.action is Action.DEMUX]
+    for target in possible:
+        alike = listeners if winner.selector is Selector.ALL and target in listeners else possible
+        chance = winner.selector in (Selector.WEIGHTED_RANDOM, Selector.TWO_CHOICES) or alike is listeners
+        assert (target.taken is None) == (chance and len(alike) > 1)
 
 
 @pytest.mark.parametrize("selector", list(Selector))
 def test_shares_are_what_many_syns_get(figure: Figure, selector: Selector) -> None:
     alone(figure.c, *forward(D), *forward(E, weight=3), selector=selector)
     shares = {target.slot: target.share for target in candidates(figure.c.stack.explain(WEB_ID, AT_C))}
+    if selector is Selector.ALL:
+        assert set(shares.values()) == {1.0}
+        return
     if selector is Selector.TWO_CHOICES:
         assert set(shares.values()) == {None}
         return
     rng, taken = random.Random(1), Counter()
     for number in range(4000):
         client = number.to_bytes(4, "big")
-        verdict = resolve(figure.c.stack.service_table, WEB_ID, size=40, key=lambda _, key=client: key, rng=rng)
+        verdict = resolve(
+            figure.c.stack.service_table, WEB_ID, size=40, key=lambda _, key=client: key, rng=rng, now=0.0
+        )
         assert verdict is not None
         taken[verdict.slot] += 1
     for slot, share in shares.items():

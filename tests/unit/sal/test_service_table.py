@@ -27,7 +27,7 @@ def demux(port: int, **fields: object) -> Target:
 
 def hit(table: ServiceTable, service_id: ServiceID = X, size: int = 100, **fields: object) -> Verdict | None:
     return resolve(
-        table, service_id, size=size, key=lambda _: b"", rng=random.Random(1), **fields  # type: ignore[arg-type]
+        table, service_id, size=size, key=lambda _: b"", rng=random.Random(1), now=0.0, **fields  # type: ignore[arg-type]
     )  # fmt: skip
 
 
@@ -116,7 +116,7 @@ def test_entries_are_listed_longest_first() -> None:
 
 def chosen(table: ServiceTable, times: int = 60) -> set[bytes | int | None]:
     rng = random.Random(7)
-    found = [resolve(table, X, size=1, key=lambda _: b"", rng=rng) for _ in range(times)]
+    found = [resolve(table, X, size=1, key=lambda _: b"", rng=rng, now=0.0) for _ in range(times)]
     return {verdict.slot.target.address or verdict.slot.target.port for verdict in found if verdict is not None}
 
 
@@ -139,7 +139,7 @@ def test_host_chooses_among_the_actions_that_it_may_carry_out() -> None:
     table.set_rule(Rule(Prefix.of(X), (forward(3),)), "hand")
     rng = random.Random(3)
     for _ in range(40):
-        verdict = resolve(table, X, size=1, key=lambda _: b"", rng=rng, actions=HOST_ACTIONS)
+        verdict = resolve(table, X, size=1, key=lambda _: b"", rng=rng, now=0.0, actions=HOST_ACTIONS)
         assert verdict is not None and verdict.slot.target == demux(80)
 
 
