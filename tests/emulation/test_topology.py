@@ -21,6 +21,7 @@ from scapy.utils import PcapReader
 
 from serval_node.capture.dissector import SAL
 from testbed.network import ServalNetwork
+from tests.terminals import press_ctrl_c
 from topologies.datacenter import Datacenter
 
 # The inner half: these tests are in a sandbox already.
@@ -121,7 +122,10 @@ class Terminal:
         return self.until(PROMPT)
 
     def press(self, key: bytes) -> None:
-        os.write(self.fd, key)
+        if key == b"\x03":
+            press_ctrl_c(self.fd)
+        else:
+            os.write(self.fd, key)
 
     def status(self) -> int:
         """Waits for the end of the run; its exit status."""
@@ -189,8 +193,9 @@ def test_watch_fills_the_screen_at_the_prompt_and_gives_it_back(terminal: Termin
 
 
 def test_ctrl_c_at_the_prompt_interrupts_the_command_and_end_of_input_the_run(terminal: Terminal) -> None:
-    os.write(terminal.fd, b"ann sleep 100\n")
-    time.sleep(1)
+    os.write(terminal.fd, b"ann sh -c 'echo begun; exec sleep 100'\n")
+    terminal.until("sleep 100'")  # as typed
+    terminal.until("begun")
     terminal.press(b"\x03")
     terminal.until(PROMPT, within=5)
     assert "This is" in terminal.type("ann curl -s http://web.example/")

@@ -52,9 +52,9 @@ def test_prompt_from_beginning_to_end(terminal: Callable[..., Terminal], tmp_pat
         assert answer in _ask(session, words), words
     session.type("ann ping dan\n")
     session.expect("icmp_seq=1")
-    session.type("\x03")
+    session.interrupt()
     session.expect(PROMPT)
-    session.type("\x03")
+    session.interrupt()
     session.expect("Interrupt")
     session.expect(PROMPT)
     assert "web.example" in _ask(session, "services")
@@ -115,7 +115,7 @@ def test_ctrl_c_while_starting(moment: float | str, terminal: Callable[..., Term
         while time.monotonic() < deadline:
             session.read(0.005)
     session.output = ""
-    session.type("\x03")
+    session.interrupt()
     status = session.wait(15)
     while session.read(0.05) and not session.output.endswith("s\r\n"):
         if "interrupted" not in session.output:
@@ -132,7 +132,7 @@ def test_ctrl_c_while_starting(moment: float | str, terminal: Callable[..., Term
 def test_ctrl_c_during_the_tour(terminal: Callable[..., Terminal], tmp_path: Path) -> None:
     session = terminal(*machine(tmp_path), *RUN, "--tour")
     session.expect(r"\[2/6\]", within=40)
-    session.type("\x03")
+    session.interrupt()
     session.expect("interrupted; stopped in order in ")
     assert session.wait() == 130
     assert "Traceback" not in session.output

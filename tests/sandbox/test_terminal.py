@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.sandbox.support import ROOT, TESTBED, Run, eventually, processes_with
+from tests.terminals import press_ctrl_c
 
 pytestmark = pytest.mark.usefixtures("host_unchanged")
 
@@ -83,8 +84,11 @@ class Terminal:
         self.output = self.output[match.end() :]
 
     def type(self, text: str) -> None:
-        """Types; \\x03 is Ctrl-C."""
         os.write(self.fd, text.encode())
+
+    def interrupt(self) -> None:
+        """Presses Ctrl-C."""
+        press_ctrl_c(self.fd)
 
     def wait(self, within: float = 10.0) -> int:
         """Waits for the end of the session leader and returns its exit status."""
@@ -145,7 +149,7 @@ def _talk(tty: Terminal) -> None:
     tty.expect("prompt ready")
     time.sleep(0.05)  # it is past the line that says so
     for word in ("one", "two"):
-        tty.type("\x03")
+        tty.interrupt()
         tty.expect("interrupted here")
         tty.type(f"{word}\n")
         tty.expect(f"answer to {word.upper()}")
@@ -171,7 +175,7 @@ def test_make_above_does_not_see_ctrl_c(terminal: Callable[..., Terminal], makef
 def test_ctrl_c_during_work_ends_the_run(terminal: Callable[..., Terminal]) -> None:
     tty = terminal(*TESTBED, "exec", "--", sys.executable, "-c", WORK)
     tty.expect("working")
-    tty.type("\x03")
+    tty.interrupt()
     tty.expect("tidy")
     assert tty.wait() == 4
     tty.assert_gone()
@@ -183,7 +187,7 @@ def test_make_above_does_not_see_ctrl_c_during_work(terminal: Callable[..., Term
     program.write_text(WORK)
     tty = terminal(*makefile)
     tty.expect("working")
-    tty.type("\x03")
+    tty.interrupt()
     tty.expect("tidy")
     tty.expect("run-status 4")
     assert tty.wait() == 0
@@ -197,12 +201,12 @@ def test_ctrl_c_at_any_moment_of_the_start(terminal: Callable[..., Terminal], pa
         tty = terminal("sh", "-c", f"echo go; exec {command}")
         tty.expect("go")
         time.sleep(0.012 * step + 0.004 * part)
-        tty.type("\x03")
+        tty.interrupt()
         # While the interpreter itself starts, Ctrl-C ends it by the signal, or by an error in the module it was at,
         # or Python says that it ignores it, which is out of our reach: then one presses it again.
         tty.read(0.3)
         if "Exception ignored" in tty.output:
-            tty.type("\x03")
+            tty.interrupt()
         assert tty.wait(5) in (130, -signal.SIGINT, 1), tty.output
         tty.assert_gone()
 
@@ -269,7 +273,7 @@ def test_job_control_of_the_shell_above(terminal: Callable[..., Terminal], promp
     tty.type("fg\n")
     tty.type("again\n")
     tty.expect("answer to AGAIN")
-    tty.type("\x03")
+    tty.interrupt()
     tty.expect("interrupted here")
     tty.type("\x04")
     tty.expect("shell> ")
@@ -326,7 +330,7 @@ def test_attached_shell_has_the_terminal(terminal: Callable[..., Terminal], star
     tty.type("ip -br link | grep -c left@; sleep 60\n")
     tty.expect("[\r\n]1[\r\n]")
     time.sleep(0.2)
-    tty.type("\x03")
+    tty.interrupt()
     tty.expect("shell> ")
     tty.type("exit 8\n")
     tty.expect("status 8")

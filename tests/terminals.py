@@ -1,0 +1,20 @@
+"""What tests do to a terminal that they made (pty)."""
+
+from __future__ import annotations
+
+import os
+import termios
+
+_LOCAL_FLAGS = 3
+
+
+def press_ctrl_c(master: int) -> None:
+    """Ctrl-C at the terminal behind this descriptor.
+
+    A terminal also throws away what waits in both its directions (termios(3), NOFLSH), a moment after the signal: an
+    answer that was quicker than that would never be read. People press the key again; a test would wait for ever.
+    """
+    settings = termios.tcgetattr(master)
+    settings[_LOCAL_FLAGS] |= termios.NOFLSH
+    termios.tcsetattr(master, termios.TCSANOW, settings)
+    os.write(master, b"\x03")
