@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from serval_node.cli import adhoc, bind, connect, events, explain, migrate, show, trace
+from serval_node.cli import adhoc, bind, connect, encapsulation, events, explain, migrate, show, trace
 from serval_node.cli.errors import CommandError
 from serval_node.cli.output import print_json
 from serval_node.cli.run import run
@@ -92,6 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     events.add_parser(commands)
     migrate.add_parser(commands, as_json)
     adhoc.add_parser(commands, as_json)
+    encapsulation.add_parser(commands, as_json)
     return parser
 
 
@@ -296,6 +297,7 @@ _COMMANDS = {
     "explain": _explain,
     "migrate": migrate.migrate,
     "adhoc": adhoc.adhoc,
+    "encapsulation": encapsulation.encapsulation,
     "bind": _bind,
     "run": _run,
     "trace": _trace,

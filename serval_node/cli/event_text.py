@@ -88,6 +88,10 @@ class EventWords:
             f"{self.name(event['peer'])} answers inside UDP and not to raw packets: it gets only the former for a while"
         )
 
+    def segmented_singly(self, event: Event) -> str:
+        peer = self.name(event["peer"])
+        return f"super-segments do not get through to {peer} ({event['reason']}): segments go one by one from now on"
+
     def closed(self, event: Event) -> str:
         return f"flow {event['flow_id']} of {event['service_id']} ended: {event['reason']}"
 
@@ -176,6 +180,7 @@ _WORDS = {
     "InstanceReset": EventWords.other_reset,
     "FlowOpened": EventWords.opened,
     "RawUnanswered": EventWords.raw_unanswered,
+    "SegmentedSingly": EventWords.segmented_singly,
     "FlowClosed": EventWords.closed,
     "FlowMigrating": EventWords.moving,
     "FlowMigrated": EventWords.moved,

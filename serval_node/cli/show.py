@@ -50,7 +50,7 @@ def flows_text(flows: list[dict[str, Any]]) -> str:
             flow["state"],
             ("<- " if flow["incoming"] else "-> ") + flow["service"] if flow["service"] else "",
             _place(flow),
-            flow["peer"],
+            _peer(flow),
             flow["peer_flow"] or None,
             size(flow["bytes_out"]),
             size(flow["bytes_in"]),
@@ -58,6 +58,12 @@ def flows_text(flows: list[dict[str, Any]]) -> str:
         for flow in flows
     ]
     return columns(["FLOWID", "SOCKET", "STATE", "SERVICE", "LOCAL", "PEER", "PEER FLOW", "OUT", "IN"], rows)
+
+
+def _peer(flow: dict[str, Any]) -> str:
+    """The peer's address; inside UDP its port too, which behind a NAT is the NAT's."""
+    ports = flow.get("udp_ports")
+    return f"{flow['peer']} udp {ports[1]}" if ports else flow["peer"]
 
 
 def _place(flow: dict[str, Any]) -> str:

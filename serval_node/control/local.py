@@ -46,6 +46,7 @@ given back by name where the node knows it, prefixes also as "0xHEX/BITS"; addre
     auto_migrate  [on]                        {"on"}: whether flows move by themselves when their link or address goes
     adhoc     [on][, relay][, hops]           ad hoc mode: {"on", "relay", "hops", "links": [{"interface", "address",
                                               "broadcast"}], "default": whose rule takes what no longer prefix matches}
+    encapsulation  [mode[, peer]]             {"mode", "peers", "learned"}: what goes inside UDP; mode is raw, udp, auto
     connect   service, local_port[, flow_id]  {"address", "port", "flow_id"}: announces the next SYN of a kernel port
     connected address, port, local_port       {"flow_id", "peer_flow", "peer", "host"} of a connected kernel socket
     accepted  peer, peer_port, local_port     {"local_service", "name", "flow_id"} of an accepted kernel socket

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, fields
 from ipaddress import AddressValueError, IPv4Address
 from typing import Any
 
+from serval_node.daemon.encapsulation import MODES, choices, mode
 from serval_node.sal.adhoc import HOPS, MAX_HOPS
 
 ROLES = ("host", "router")
@@ -58,6 +59,9 @@ class NodeConfig:
     adhoc_relay  in ad hoc mode, send such SYNs of others on over the other links
     adhoc_hops   how many links such a SYN may cross, 1..19
     find_router  look for a service router on the links, and make it the default rule (S61)
+    encapsulation  inside UDP: "raw", "udp", or "auto" for those peers that do not answer raw packets (S52)
+    encapsulated_peers  the same for single networks of peers: {"10.0.0.0/8": "udp"}
+    keepalive    how often a client's flow inside UDP says where it is
     """
 
     name: str
@@ -77,6 +81,9 @@ class NodeConfig:
     adhoc_relay: bool = False
     adhoc_hops: int = HOPS
     find_router: bool = False
+    encapsulation: str = "auto"
+    encapsulated_peers: Mapping[str, str] = field(default_factory=dict)
+    keepalive: float = 15.0
 
     @property
     def forwarding(self) -> bool:
@@ -106,6 +113,7 @@ class NodeConfig:
         """The JSON object that `from_json` reads back."""
         out: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
         out["providers"], out["hosts"] = dict(self.providers), dict(self.hosts)
+        out["encapsulated_peers"] = dict(self.encapsulated_peers)
         out["serves"], out["rules"] = list(self.serves), [dict(rule) for rule in self.rules]
         if self.controller is not None:
             out["controller"] = {"host": self.controller.host, "port": self.controller.port}
@@ -204,6 +212,32 @@ def _rules(key: str, value: object) -> tuple[Mapping[str, Any], ...]:
     return tuple(value)
 
 
+def _encapsulation(key: str, value: object) -> str:
+    try:
+        return mode(_text(key, value)).value
+    except ValueError as error:
+        raise ConfigError(f"{key!r}: {error}") from None
+
+
+def _encapsulated_peers(key: str, value: object) -> dict[str, str]:
+    if not isinstance(value, dict):
+        raise ConfigError(f"{key!r} must map networks to {', '.join(MODES)}")
+    try:
+        choices(MODES[0], value)
+    except ValueError as error:
+        raise ConfigError(f"{key!r}: {error}") from None
+    return dict(value)
+
+
+def _seconds(low: float, high: float) -> Any:
+    def check(key: str, value: object) -> float:
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or not low <= value <= high:
+            raise ConfigError(f"{key!r} must be seconds from {low:g} to {high:g}, not {value!r}")
+        return float(value)
+
+    return check
+
+
 def _controller(key: str, value: object) -> ControllerAddress | None:
     if value is None:
         return None
@@ -232,4 +266,7 @@ _CHECKS: dict[str, Any] = {
     "adhoc_relay": _boolean,
     "adhoc_hops": _integer(1, MAX_HOPS),
     "find_router": _boolean,
+    "encapsulation": _encapsulation,
+    "encapsulated_peers": _encapsulated_peers,
+    "keepalive": _seconds(0.1, 3600),
 }

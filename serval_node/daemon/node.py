@@ -17,6 +17,7 @@ from typing import Any
 from serval_node.control.channel import NodeChannel
 from serval_node.control.experimenter import node_datapath_id
 from serval_node.control.messages import DelayNotify, NodeMessage, NodeState
+from serval_node.daemon import encapsulation
 from serval_node.daemon.adhoc import AdHocMode
 from serval_node.daemon.advertiser import Advertiser
 from serval_node.daemon.blackouts import Blackouts
@@ -43,11 +44,12 @@ from serval_node.io.netlink import HostNetwork, NetworkChange
 from serval_node.io.raw_ip import RawIp
 from serval_node.io.sock_diag import TcpSocket
 from serval_node.sal.delay_queue import DelayVerdict
-from serval_node.sal.events import FlowClosed
+from serval_node.sal.events import FlowClosed, SegmentedSingly
 from serval_node.sal.outputs import Deliver, InstallPath, RemovePath, Send
 from serval_node.sal.stack import Stack, StackConfig
-from serval_node.wire.ipv4 import address_text
+from serval_node.wire.ipv4 import Address, address_text
 from serval_node.wire.naming import Naming
+from serval_node.wire.sal_header import BARE_LENGTH
 from serval_node.wire.serviceid import Prefix
 
 MakeSocket = Callable[[], socket.socket]
@@ -124,10 +126,21 @@ class Node:
     def _open_data_path(self) -> None:
         config = self.config
         offload = vector_available() if config.offload is None else config.offload
-        self.tun = open_sal0(config.mtu or self.network.smallest_mtu(), offload, config.congestion, self.warnings)
+        mtu = config.mtu or self.network.smallest_mtu()
+        self.tun = open_sal0(mtu, offload, config.congestion, self.warnings)
         self._closers.append(self.tun.close)
+        choices = encapsulation.choices(config.encapsulation, config.encapsulated_peers)
+        self._udp = encapsulation.open_sockets(self._raw, choices, join=offload, warnings=self.warnings)
+        if self._udp is not None:
+            self._closers.append(self._udp.close)
+            self._udp.tell = self._segments_lost
         self.stack = Stack(
-            config=StackConfig(forwarding=config.forwarding),
+            config=StackConfig(
+                forwarding=config.forwarding,
+                encapsulation=choices,
+                keepalive=config.keepalive,
+                sal0_mtu=mtu - BARE_LENGTH,
+            ),
             environment=HostEnvironment(self.network, self.names),
             rng=random.SystemRandom(),
         )
@@ -142,6 +155,7 @@ class Node:
             on_first_packet=self._first_packet,
             mtu=self.network.largest_mtu(),
             vector=offload,
+            udp=self._udp,
         )
         self._closers.append(self.data_path.close)
         self.loop.add_reader(self.data_path.fileno(), self.data_path.ready)
@@ -204,12 +218,18 @@ class Node:
                 self._left_counters.pop(event.flow_id, None)
         return when
 
+    def _segments_lost(self, local: Address, peer: Address, why: str) -> None:
+        self.events.add(SegmentedSingly(time.monotonic(), local, peer, why))
+
     def _network_changed(self) -> None:
         happened = self.loop.woken  # before whatever else came at the same moment
         change = self.network.readable()
         if change != NetworkChange():
             self._raw.addresses_changed()
             self.adhoc.network_changed()
+            self.stack.encapsulation.forget()
+            if self._udp is not None:
+                self._udp.addresses_changed()
         self.migrations.network_changed(change, happened)
         if (change.added or change.removed) and self._controller is not None:
             self._controller.send_state()

@@ -21,7 +21,7 @@ from serval_node.control.rules import (
     get_text,
     to_address,
 )
-from serval_node.daemon import views
+from serval_node.daemon import encapsulation, views
 from serval_node.daemon.control_server import Connection, RequestError
 from serval_node.daemon.event_log import KEPT, KINDS, Wanted
 from serval_node.daemon.rules import hand_rule
@@ -258,6 +258,15 @@ class Operations:
             )
         return {**node.adhoc.view(), "default": node.rules.default_origin()}
 
+    # -- inside UDP
+
+    def encapsulation(self, request: Request, _connection: Connection) -> dict[str, Any]:
+        choices = self._node.stack.encapsulation
+        if "mode" in request or "peer" in request:
+            peer = get_text(request, "peer") if "peer" in request else None
+            encapsulation.choose(choices, get_text(request, "mode"), peer)
+        return encapsulation.view(choices, time.monotonic())
+
     # -- listening sockets
 
     def bind(self, request: Request, _connection: Connection) -> dict[str, Any]:
@@ -318,6 +327,7 @@ _OPERATIONS: dict[str, Operation] = {
         "connected",
         "delay_verdict",
         "delayed",
+        "encapsulation",
         "events",
         "explain",
         "flow_release",

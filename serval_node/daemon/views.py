@@ -131,6 +131,7 @@ _EMPTY_FLOW: dict[str, Any] = {
     "service": "",
     "local": "",
     "peer": "",
+    "udp_ports": None,
     "peer_flow": 0,
     "kernel_peer": "",
     "bytes_out": 0,
@@ -153,6 +154,7 @@ def _flow(flow: Flow, node: Node) -> dict[str, Any]:
         "service": node.names.describe(flow.service_id),
         "local": address_text(flow.local_address) if flow.local_address else "",
         "peer": address_text(flow.peer_address) if flow.peer_address else "",
+        "udp_ports": None if flow.ports is None else list(flow.ports),
         "peer_flow": flow.peer_flow,
         "kernel_peer": _endpoint(flow.kernel_peer),
     }

@@ -11,13 +11,17 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from serval_node.io.datapath_rx import FirstPacket, Receiver, SlowNetwork
+from serval_node.io.datapath_rx_udp import UdpReceiver
 from serval_node.io.datapath_tx import SlowKernel, Transmitter
 from serval_node.io.fast_flow import FastFlow, FlowCounters, FlowPaths
-from serval_node.io.raw_ip import SAL_PROTOCOL, RawIp, RawSender
+from serval_node.io.raw_ip import SAL_PROTOCOL, RawIp
+from serval_node.io.sender import Sender
 from serval_node.io.system_calls import TimerDescriptor
 from serval_node.io.tun import Tun
+from serval_node.io.udp_encap import UdpEncapsulation
 from serval_node.sal.flow_table import ForwardingState
 from serval_node.sal.outputs import Deliver, Send
+from serval_node.wire.encapsulation import encapsulate
 from serval_node.wire.ipv4 import PROTOCOL_TCP, address_text, build_ipv4
 
 DEFAULT_MTU = 1500
@@ -64,20 +68,23 @@ class DataPath:
         on_first_packet: FirstPacket,
         mtu: int = DEFAULT_MTU,
         vector: bool | None = None,
+        udp: UdpEncapsulation | None = None,
     ) -> None:
         """`stack_kernel(packet, gso_size)` and `stack_network(packet)` get what the fast path does not take: whole
         IPv4 packets, in memory that is valid during the call only. `on_first_packet(local_flow)` tells of the first
         fast-path packet from the peer since the flow's last `install`. `mtu` is the largest of the host's links.
-        `vector` forces the numpy path on or off; off needs a Tun without offload. Callbacks may call every method.
+        `vector` forces the numpy path on or off; off needs a Tun without offload. `udp` is for packets inside UDP;
+        without it none are received. Callbacks may call every method.
         """
         self._tun = tun
         self._raw = raw
+        self._udp = udp
         self._paths = FlowPaths()
         self._retired = [0, 0, 0, 0]
         self._stalls = 0
-        self._users: Counter[RawSender] = Counter()  # senders that flows are installed for
-        self._blocked: dict[int, RawSender] = {}  # shut by a full socket buffer, by descriptor
-        self._resting: set[RawSender] = set()  # shut until the timer
+        self._users: Counter[Sender] = Counter()  # senders that flows are installed for
+        self._blocked: dict[int, Sender] = {}  # shut by a full socket buffer, by descriptor
+        self._resting: set[Sender] = set()  # shut until the timer
         self._timer = TimerDescriptor()
         self._paused = False
         self._delivered = False  # since sal0 was last read
@@ -90,20 +97,37 @@ class DataPath:
         self._epoll.register(raw.receiver.fileno(), select.EPOLLIN)
         self._epoll.register(raw.shaper_events.fileno(), select.EPOLLIN)
         self._epoll.register(self._timer.fileno(), select.EPOLLIN)
+        self._udp_receivers = self._receivers_of(udp, stack_network, on_first_packet)
+        for descriptor in self._udp_receivers:
+            self._epoll.register(descriptor, select.EPOLLIN)
 
     def _engines(
         self, kernel: SlowKernel, network: SlowNetwork, first: FirstPacket, mtu: int
     ) -> tuple[Transmitter, Receiver]:
         tun, raw, paths = self._tun, self._raw, self._paths
         if not self.vector:
-            return Transmitter(tun, paths, kernel, self._shut), Receiver(tun, raw, paths, network, first)
+            return Transmitter(tun, paths, kernel, self._shut), Receiver(tun, raw.receiver, paths, network, first)
         from serval_node.io.datapath_rx_vector import VectorReceiver
         from serval_node.io.datapath_tx_vector import VectorTransmitter
 
         return (
             VectorTransmitter(tun, paths, kernel, self._shut),
-            VectorReceiver(tun, raw, paths, network, first, mtu=mtu),
+            VectorReceiver(tun, raw.receiver, paths, network, first, mtu=mtu),
         )
+
+    def _receivers_of(
+        self, udp: UdpEncapsulation | None, network: SlowNetwork, first: FirstPacket
+    ) -> dict[int, UdpReceiver]:
+        kind = UdpReceiver
+        if self.vector:
+            from serval_node.io.datapath_rx_udp_vector import VectorUdpReceiver
+
+            kind = VectorUdpReceiver
+        sockets = {} if udp is None else udp.receivers
+        return {
+            sock.fileno(): kind(self._tun, sock, self._paths, network, first, port=port)
+            for port, sock in sockets.items()
+        }
 
     def fileno(self) -> int:
         """A descriptor that is readable when `ready()` has something to do."""
@@ -116,6 +140,8 @@ class DataPath:
                 self.kernel_readable()
             elif fd == self._raw.receiver.fileno():
                 self.network_readable()
+            elif fd in self._udp_receivers:
+                self._udp_receivers[fd].receive()
             elif fd == self._timer.fileno():
                 self._rested()
             elif fd == self._raw.shaper_events.fileno():
@@ -141,7 +167,10 @@ class DataPath:
         counters go on. There is no fast path for other protocols: their packets go on going to the stack."""
         if state.protocol != PROTOCOL_TCP:
             return
-        sender = self._raw.sender(state.local_address)
+        sender = self._sender(state)
+        if sender is None:
+            self.remove(state.local_flow)
+            return
         flow = self._paths.by_flow.get(state.local_flow)
         if flow is None:
             flow = FastFlow(state, sender)
@@ -152,6 +181,12 @@ class DataPath:
         self._paths.add(flow)
         self._users[sender] += 1
         self._set_paused()
+
+    def _sender(self, state: ForwardingState) -> Sender | None:
+        if state.ports is None:
+            return self._raw.sender(state.local_address)
+        # The stack sends inside UDP through the raw sockets, and so does without these.
+        return None if self._udp is None else self._udp.sender(state.local_address, state.ports.local)
 
     def remove(self, local_flow: int) -> FlowCounters | None:
         """Lets the flow's packets go to the stack again; its last counters, or None when it was not installed."""
@@ -178,6 +213,8 @@ class DataPath:
                 sums[index] += figure
         drops = self._paths.drops + self._raw.drops
         drops["receive_buffer_full"] = self._raw.kernel_drops()
+        if self._udp is not None:
+            drops["receive_buffer_full"] += self._udp.kernel_drops()
         drops["sal0_queue_full"] = self._tun.kernel_drops()
         named = {reason: number for reason, number in sorted(drops.items()) if number}
         return Totals(
@@ -192,10 +229,13 @@ class DataPath:
         )
 
     def send(self, output: Send) -> None:
-        """Sends a packet of the stack. Waits for nothing and raises nothing: see RawSender.send."""
-        packet = build_ipv4(output.source, output.destination, SAL_PROTOCOL, output.data, ttl=output.ttl)
+        """Sends a packet of the stack. Waits for nothing and raises nothing: see Sender.send."""
+        if output.ports is None:
+            packet = build_ipv4(output.source, output.destination, SAL_PROTOCOL, output.data, ttl=output.ttl)
+        else:
+            packet = encapsulate(output.source, output.destination, output.ports, output.data, ttl=output.ttl)
         sender = self._raw.unbound if output.forwarded else self._raw.sender(output.source)
-        sender.send(packet, address_text(output.destination))
+        sender.send(packet, (address_text(output.destination), 0))
         if sender.backlog:
             self._shut(sender)
 
@@ -212,12 +252,12 @@ class DataPath:
         self._epoll.close()
         self._timer.close()
 
-    def _leave(self, sender: RawSender) -> None:
+    def _leave(self, sender: Sender) -> None:
         self._users[sender] -= 1
         if not self._users[sender]:
             del self._users[sender]
 
-    def _shut(self, sender: RawSender) -> bool:
+    def _shut(self, sender: Sender) -> bool:
         """Sees to it that `sender` is resumed when it is open again. Returns whether sal0 is to be read on."""
         if sender.backlog:
             if sender.fileno() not in self._blocked:

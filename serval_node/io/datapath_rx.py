@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import struct
 from collections.abc import Callable
 
@@ -17,7 +18,6 @@ from serval_node.io.fast_flow import (
     FastFlow,
     FlowPaths,
 )
-from serval_node.io.raw_ip import RawIp
 from serval_node.io.tun import MAX_PACKET, PLAIN_VNET_HEADER, Tun
 
 PACKETS_PER_CALL = 64
@@ -36,11 +36,13 @@ FirstPacket = Callable[[int], None]
 class Receiver:
     """Reads SAL packets, gives those of established flows to the kernel, the others to the stack."""
 
-    def __init__(self, tun: Tun, raw: RawIp, paths: FlowPaths, slow: SlowNetwork, first_packet: FirstPacket) -> None:
+    def __init__(
+        self, tun: Tun, sock: socket.socket, paths: FlowPaths, slow: SlowNetwork, first_packet: FirstPacket
+    ) -> None:
         """`slow(packet)` gets a whole IPv4 packet in memory that is valid during the call only.
         `first_packet(local_flow)` is called for the first fast-path packet of a flow since its last `install`."""
         self._tun_fd = tun.fileno()
-        self._socket = raw.receiver
+        self._socket = sock
         self._paths = paths
         self._slow = slow
         self._first_packet = first_packet

@@ -8,6 +8,7 @@ them, if each claim holds. The kernel sums the payload and drops the frame if on
 from __future__ import annotations
 
 import errno
+import socket
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from serval_node.io.fast_flow import (
     KERNEL_IP_AT,
     OFFSET_AT,
     PSH,
+    SAL_AT,
     SEQUENCE_AT,
     SEQUENCE_MASK,
     TCP_AT,
@@ -27,7 +29,6 @@ from serval_node.io.fast_flow import (
     FastFlow,
     FlowPaths,
 )
-from serval_node.io.raw_ip import RawIp
 from serval_node.io.system_calls import (
     IOVEC_WORDS,
     MMSGHDR_WORDS,
@@ -49,12 +50,15 @@ _COMPARED_WORDS = 12  # of 8 bytes each: outer IPv4, SAL and TCP header with all
 _NUMBER_OF_LENGTHS = 16
 
 
-def _comparison_masks() -> np.ndarray:
-    """One row per TCP header length in 4-byte words: which bits must be equal in two packets that are to be joined."""
+def comparison_masks(*, outer: bool) -> np.ndarray:
+    """One row per TCP header length in 4-byte words: which bits must be equal in two packets that are to be joined.
+    `outer`: they have an IPv4 header each, and its version, length, TOS and addresses count.
+    """
     masks = np.zeros((_NUMBER_OF_LENGTHS, _COMPARED_WORDS * 8), np.uint8)
-    masks[:, :2] = 0xFF  # version, header length, TOS
+    if outer:
+        masks[:, :2] = 0xFF
     for words in range(5, _NUMBER_OF_LENGTHS):
-        masks[words, KERNEL_IP_AT : TCP_AT + 4 * words] = 0xFF
+        masks[words, KERNEL_IP_AT if outer else SAL_AT : TCP_AT + 4 * words] = 0xFF
     masks[:, SEQUENCE_AT : SEQUENCE_AT + 4] = 0
     masks[:, FLAGS_AT] &= ~PSH & 0xFF
     masks[:, CHECKSUM_AT : CHECKSUM_AT + 2] = 0
@@ -67,7 +71,7 @@ class VectorReceiver(Receiver):
     def __init__(
         self,
         tun: Tun,
-        raw: RawIp,
+        sock: socket.socket,
         paths: FlowPaths,
         slow: SlowNetwork,
         first_packet: FirstPacket,
@@ -75,8 +79,8 @@ class VectorReceiver(Receiver):
         mtu: int,
     ) -> None:
         """`mtu` is the largest of the host's links; a larger packet is dropped once and makes the buffers grow."""
-        super().__init__(tun, raw, paths, slow, first_packet)
-        self._masks = _comparison_masks()
+        super().__init__(tun, sock, paths, slow, first_packet)
+        self._masks = comparison_masks(outer=True)
         self._allocate(mtu + _SLACK)
 
     def _allocate(self, size: int) -> None:

@@ -18,7 +18,7 @@ from serval_node.io.fast_flow import (
     FastFlow,
     FlowPaths,
 )
-from serval_node.io.raw_ip import RawSender
+from serval_node.io.sender import Sender
 from serval_node.io.tun import GSO_NONE, GSO_TCPV4, MAX_PACKET, NEEDS_CHECKSUM, VNET_HEADER, Tun
 from serval_node.wire.checksum import ones_sum
 from serval_node.wire.ipv4 import PROTOCOL_TCP
@@ -31,7 +31,7 @@ _IP_START = struct.Struct("!BxHxxHxB")  # version and header length, total lengt
 _FRAGMENT_BITS = 0x3FFF  # "more fragments" and the offset
 
 SlowKernel = Callable[[memoryview, int], None]
-Shut = Callable[[RawSender], bool]
+Shut = Callable[[Sender], bool]
 
 
 class Transmitter:
@@ -72,7 +72,7 @@ class Transmitter:
             if not self._shut(sender):
                 return
 
-    def resume(self, sender: RawSender) -> None:
+    def resume(self, sender: Sender) -> None:
         """Sends what is held for a sender that is open again, until it is shut."""
         view = self._view
         while sender.held:
@@ -99,10 +99,13 @@ class Transmitter:
             self._pass_on(end)
             return
         header = (buffer[OFFSET_AT] >> 4) * 4
-        if gso_type == GSO_NONE or end - TCP_AT - header <= gso_size:
+        size = flow.room - header
+        if gso_type != GSO_NONE and gso_size < size:
+            size = gso_size
+        if end - TCP_AT - header <= size:
             self._send_one(flow, end, header, bool(flags & NEEDS_CHECKSUM))
         else:
-            self._send_segments(flow, end, header, gso_size)
+            self._send_segments(flow, end, header, size)
 
     def _is_plain_tcp(self, end: int, gso_type: int) -> bool:
         version_length, total, fragment, protocol = _IP_START.unpack_from(self._buffer, KERNEL_IP_AT)
@@ -135,10 +138,11 @@ class Transmitter:
             view[:SEQUENCE_AT] = flow.outer_header
         _U16.pack_into(buffer, CHECKSUM_AT, checksum)
         buffer[1] = tos  # DSCP and ECN are the transport's to choose
-        flow.sender.send(view[:end], flow.peer_text)
+        sender = flow.sender
+        sender.send(view[sender.skip : end], flow.peer_socket)
         sequence, ack = _SEQUENCE_ACK.unpack_from(buffer, SEQUENCE_AT)
         flow.note_sent(1, end - TCP_AT - header, sequence, ack)
 
     def _send_segments(self, flow: FastFlow, end: int, header: int, gso_size: int) -> None:
-        # Without numpy sal0 has no segmentation offload, so this is a packet for the stack, which can split it.
+        # Without numpy sal0 has no segmentation offload; the stack can split what is too large for the path.
         self._pass_on(end)

@@ -26,10 +26,12 @@ from serval_node.io.fast_flow import (
     FastFlow,
     FlowPaths,
 )
-from serval_node.io.raw_ip import RawSender
+from serval_node.io.sender import Sender
 from serval_node.io.system_calls import (
     IOVEC_WORDS,
     MMSGHDR_WORDS,
+    MSG_CONTROL,
+    MSG_CONTROLLEN,
     MSG_IOV,
     MSG_IOVLEN,
     MSG_NAME,
@@ -37,6 +39,7 @@ from serval_node.io.system_calls import (
     sendmmsg,
 )
 from serval_node.io.tun import Tun
+from serval_node.io.udp_encap import LONGEST, MOST_SEGMENTS, SOL_UDP, UDP_SEGMENT
 from serval_node.wire.checksum import ones_sum
 from serval_node.wire.ipv4 import PROTOCOL_TCP
 
@@ -44,8 +47,10 @@ ROWS = 128
 OVERDRAWN = 8  # packets beyond what the shaper has room for, rather than split a super-segment for them
 _ROW_SIZE = 96  # IPv4 20 + SAL 12 + TCP 60, rounded up
 _MMSGHDR_SIZE = MMSGHDR_WORDS * 8
-_SOCKET_ADDRESS = struct.Struct("=H2x4s8x")
+_SOCKET_ADDRESS = struct.Struct("=H2s4s8x")
 _AF_INET = 2
+_SEGMENT_CONTROL = struct.Struct("=QiiH6x")  # struct cmsghdr with the size to which the kernel cuts a datagram
+_SEGMENT_CONTROL_LENGTH = 18
 _SEQUENCE_ACK = struct.Struct("!II")
 _U16 = struct.Struct("!H")
 _U32 = struct.Struct("!I")
@@ -73,14 +78,20 @@ class VectorTransmitter(Transmitter):
         self._messages[:, MSG_IOV] = self._vectors_array.ctypes.data + np.arange(ROWS) * 2 * IOVEC_WORDS * 8
         self._messages[:, MSG_IOVLEN] = 2
         self._messages_address = self._messages.ctypes.data
+        self._segment_control = bytearray(_SEGMENT_CONTROL.size)
+        self._segment_control_array = np.frombuffer(self._segment_control, np.uint8)
+        self._joined = self._messages.copy()  # each of many segments
+        self._joined[:, MSG_CONTROL] = self._segment_control_array.ctypes.data
+        self._joined[:, MSG_CONTROLLEN] = len(self._segment_control)
+        self._joined_address = self._joined.ctypes.data
         self._numbers = np.arange(ROWS, dtype=np.int64)
         self._offsets: dict[int, np.ndarray] = {}
-        self._layout = (0, 0, 0)  # header length, payload offset and segment size that the iovecs stand for
+        self._layout = (0, 0, 0, 0)  # header's begin and end, payload offset, segment size that the iovecs stand for
 
     def _send_segments(self, flow: FastFlow, end: int, header: int, gso_size: int) -> None:
         buffer, view = self._buffer, self._view
         start = TCP_AT + header
-        fit = flow.sender.packets_at_once(start + gso_size)
+        fit = flow.sender.packets_at_once(start + gso_size - flow.sender.skip)
         if fit is not None and end - start > (max(fit, 1) + OVERDRAWN) * gso_size:
             cut = start + max(fit, 1) * gso_size
             self._hold_back(flow.sender, start, cut, end)
@@ -93,7 +104,8 @@ class VectorTransmitter(Transmitter):
         view[:SEQUENCE_AT] = flow.outer_header
         buffer[1] = tos
         constant = flow.outer_sum + PROTOCOL_TCP + header + ones_sum(view[TCP_AT:start]) - sequence
-        _SOCKET_ADDRESS.pack_into(self._name, 0, _AF_INET, flow.state.peer_address)
+        port = flow.peer_socket[1].to_bytes(2, "big")
+        _SOCKET_ADDRESS.pack_into(self._name, 0, _AF_INET, port, flow.state.peer_address)
         packets = -(-(end - start) // gso_size)
         for first in range(0, packets, ROWS):
             rows = min(ROWS, packets - first)
@@ -106,7 +118,7 @@ class VectorTransmitter(Transmitter):
             self._send_rows(flow, rows, begin, stop, start, gso_size)
         flow.note_sent(packets, end - start, sequence, ack)
 
-    def _hold_back(self, sender: RawSender, start: int, cut: int, end: int) -> None:
+    def _hold_back(self, sender: Sender, start: int, cut: int, end: int) -> None:
         """Splits the super-segment in two: what is behind `cut` becomes one of its own, which is held."""
         buffer, view = self._buffer, self._view
         rest = bytearray(view[VNET_AT:start]) + view[cut:end]
@@ -141,16 +153,19 @@ class VectorTransmitter(Transmitter):
         self._checksums[:rows] = -sums % 65535
 
     def _send_rows(self, flow: FastFlow, rows: int, begin: int, stop: int, header_end: int, gso_size: int) -> None:
-        vectors = self._vectors_array
-        if self._layout != (header_end, begin, gso_size):
-            self._layout = (header_end, begin, gso_size)
-            vectors[:, 0, 1] = header_end
+        vectors, sender = self._vectors_array, flow.sender
+        skip = sender.skip
+        if self._layout != (skip, header_end, begin, gso_size):
+            self._layout = (skip, header_end, begin, gso_size)
+            vectors[:, 0, 0] = self._headers.ctypes.data + self._numbers * _ROW_SIZE + skip
+            vectors[:, 0, 1] = header_end - skip
             vectors[:, 1, 0] = self._data_address + begin + self._numbers * gso_size
             vectors[:, 1, 1] = gso_size
         last_size = stop - begin - (rows - 1) * gso_size
         vectors[rows - 1, 1, 1] = last_size
-        sender = flow.sender
         done = 0
+        if rows > 1 and not sender.backlog and sender.joins(flow.state.peer_address):
+            done = self._send_joined(flow, rows, header_end - skip + gso_size)
         while done < rows and not sender.backlog:
             sent = sendmmsg(sender.fileno(), self._messages_address + done * _MMSGHDR_SIZE, rows - done)
             if sent > 0:
@@ -160,12 +175,33 @@ class VectorTransmitter(Transmitter):
             elif sent != -errno.EINTR:
                 sender.count_error(-sent)
                 done += 1
-        sender.spend(stop - begin + rows * header_end, rows)
+        sender.spend(stop - begin + rows * (header_end - skip), rows)
         for row in range(done, rows):
             data = begin + row * gso_size
-            packet = self._headers[row, :header_end].tobytes() + self._view[data : min(data + gso_size, stop)]
-            sender.park(packet, flow.peer_text)
+            packet = self._headers[row, skip:header_end].tobytes() + self._view[data : min(data + gso_size, stop)]
+            sender.park(packet, flow.peer_socket)
         vectors[rows - 1, 1, 1] = gso_size
+
+    def _send_joined(self, flow: FastFlow, rows: int, size: int) -> int:
+        """Gives the kernel many segments of `size` bytes at once; how many rows it took."""
+        each = min(MOST_SEGMENTS, LONGEST // size)
+        messages = -(-rows // each)
+        starts = self._numbers[:messages] * each
+        joined = self._joined
+        joined[:messages, MSG_IOV] = self._vectors_array.ctypes.data + starts * 2 * IOVEC_WORDS * 8
+        joined[:messages, MSG_IOVLEN] = 2 * np.minimum(rows - starts, each)
+        _SEGMENT_CONTROL.pack_into(self._segment_control, 0, _SEGMENT_CONTROL_LENGTH, SOL_UDP, UDP_SEGMENT, size)
+        sender, done = flow.sender, 0
+        while done < messages:
+            sent = sendmmsg(sender.fileno(), self._joined_address + done * _MMSGHDR_SIZE, messages - done)
+            if sent > 0:
+                done += sent
+            elif sent != -errno.EINTR:
+                if sent not in (-errno.EAGAIN, -errno.EWOULDBLOCK):
+                    # Otherwise the caller's attempt to send them one by one is refused too, and counted.
+                    sender.refused_by_kernel(-sent, flow.state.peer_address)
+                break
+        return min(done * each, rows)
 
 
 def row_sums(buffer: bytearray, offset: int, rows: int, size: int) -> np.ndarray:

@@ -6,8 +6,9 @@ A packet of an established flow looks like this; positions are the same in every
     wire  |    IPv4 20    |   SAL 12  | TCP 20-60 | data
           0       2       12          32
 
-so that either header is written over the other, in place, and TCP stays where it is. IP options appear on neither side
-of the fast path (such packets go to the stack).
+so that either header is written over the other, in place, and TCP stays where it is. Inside UDP the kernel deals with
+the outer headers; what is given to it, and got from it, begins with SAL at position 20. IP options appear on neither
+side of the fast path (such packets go to the stack).
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ import struct
 from collections import Counter
 from dataclasses import dataclass, field
 
-from serval_node.io.raw_ip import SAL_PROTOCOL, RawSender
+from serval_node.io.raw_ip import SAL_PROTOCOL
+from serval_node.io.sender import Sender, SocketAddress
+from serval_node.io.trial import Trial
 from serval_node.sal.flow_table import ForwardingState
 from serval_node.wire.checksum import ones_sum
 from serval_node.wire.ipv4 import DEFAULT_TTL, PROTOCOL_TCP, address_text
@@ -24,6 +27,7 @@ from serval_node.wire.sal_header import bare_header
 
 VNET_AT = 2
 KERNEL_IP_AT = 12  # the kernel's IPv4 header; on the wire, the addresses of the outer one
+SAL_AT = 20
 TCP_AT = 32
 SEQUENCE_AT = 36
 ACK_AT = 40
@@ -40,6 +44,7 @@ SEQUENCE_MASK = 0xFFFFFFFF
 _OUTER_IP = struct.Struct("!BBHHHBBH4s4s")
 _INNER_IP_BASE = struct.Struct("!BBHHHBBH")
 _DONT_FRAGMENT = 0x4000
+_NO_LIMIT = 1 << 16
 _PORTS = struct.Struct("!HH")
 
 
@@ -60,7 +65,11 @@ class FlowCounters:
 
 
 class FastFlow:
-    """One established TCP flow. `apply` sets everything that depends on its forwarding state; counters survive it."""
+    """One established TCP flow. `apply` sets everything that depends on its forwarding state; counters survive it.
+
+    `room` is the largest TCP segment, its header included, that the path takes; `trial` watches whether it takes
+    super-segments.
+    """
 
     __slots__ = (
         "heard",
@@ -73,32 +82,38 @@ class FastFlow:
         "outer_sum",
         "own_ack",
         "peer_ack",
-        "peer_text",
+        "peer_socket",
         "received_bytes",
         "received_next",
         "received_packets",
+        "room",
         "sender",
         "sent_bytes",
         "sent_next",
         "sent_packets",
         "state",
+        "trial",
         "wire_keys",
     )
 
     state: ForwardingState
-    sender: RawSender
+    sender: Sender
+    peer_socket: SocketAddress
+    trial: Trial | None
 
-    def __init__(self, state: ForwardingState, sender: RawSender) -> None:
+    def __init__(self, state: ForwardingState, sender: Sender) -> None:
         self.sent_packets = self.sent_bytes = self.received_packets = self.received_bytes = 0
         self.sent_next = self.received_next = self.peer_ack = self.own_ack = -1
         self.apply(state, sender)
 
-    def apply(self, state: ForwardingState, sender: RawSender) -> None:
+    def apply(self, state: ForwardingState, sender: Sender) -> None:
         """Takes over `state`; the next packet from the peer counts as its first."""
         self.state = state
         self.sender = sender
         self.heard = False
-        self.peer_text = address_text(state.peer_address)
+        self.trial = sender.trial(state.peer_address)
+        self.room = _NO_LIMIT if state.segment_limit is None else state.segment_limit
+        self.peer_socket = address_text(state.peer_address), 0 if state.ports is None else state.ports.peer
         local, local_port = state.kernel_local
         peer, peer_port = state.kernel_peer
         self.kernel_key = local + peer + _PORTS.pack(local_port, peer_port)
@@ -121,12 +136,25 @@ class FastFlow:
         self.sent_bytes += payload
         self.own_ack = ack
         end = sequence + payload & SEQUENCE_MASK
+        if self.trial is not None and payload:
+            self._watch(self.trial, packets, payload, sequence)
         if self.sent_next < 0 or end - self.sent_next & SEQUENCE_MASK < 0x80000000:
             self.sent_next = end
+
+    def _watch(self, trial: Trial, packets: int, payload: int, sequence: int) -> None:
+        peer = self.state.peer_address
+        joined = packets > 1 and self.sender.joins(peer)
+        again = self.sent_next >= 0 and sequence - self.sent_next & SEQUENCE_MASK >= 0x80000000
+        if trial.sent(sequence, payload, joined=joined, again=again):
+            self.trial = None
+            self.sender.judge(peer, False)
 
     def note_received(self, packets: int, payload: int, sequence: int, ack: int) -> None:
         self.received_packets += packets
         self.received_bytes += payload
+        if self.trial is not None and self.trial.acknowledged(ack):
+            self.trial = None
+            self.sender.judge(self.state.peer_address, True)
         if self.peer_ack < 0 or ack - self.peer_ack & SEQUENCE_MASK < 0x80000000:
             self.peer_ack = ack
         end = sequence + payload & SEQUENCE_MASK

@@ -15,7 +15,7 @@ MSG_DONTWAIT = 0x40
 MSG_TRUNC = 0x20
 
 MMSGHDR_WORDS = 8  # 64 bytes: the fields below are 8-byte words of struct mmsghdr
-MSG_NAME, MSG_NAMELEN, MSG_IOV, MSG_IOVLEN, MSG_LEN = 0, 1, 2, 3, 7
+MSG_NAME, MSG_NAMELEN, MSG_IOV, MSG_IOVLEN, MSG_CONTROL, MSG_CONTROLLEN, MSG_LEN = 0, 1, 2, 3, 4, 5, 7
 IOVEC_WORDS = 2  # address, length
 
 _libc = ctypes.CDLL(None, use_errno=True)

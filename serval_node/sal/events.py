@@ -171,6 +171,16 @@ class RawUnanswered:
 
 
 @dataclass(slots=True)
+class SegmentedSingly:
+    """Many segments at once do not get through to a peer (of flows inside UDP); they go one by one from now on."""
+
+    time: float
+    local_address: Address
+    peer: Address
+    reason: str
+
+
+@dataclass(slots=True)
 class FlowClosed:
     """A flow left the table: closed in order, reset, or given up; ``opened`` when it had been established."""
 
@@ -382,6 +392,7 @@ Event = (
     | InstanceReset
     | FlowOpened
     | RawUnanswered
+    | SegmentedSingly
     | FlowClosed
     | ConnectFailed
     | FlowMigrating

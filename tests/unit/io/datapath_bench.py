@@ -17,6 +17,7 @@ from serval_node.io.datapath_tx import Transmitter
 from serval_node.io.datapath_tx_vector import VectorTransmitter
 from serval_node.io.fast_flow import FastFlow, FlowPaths
 from serval_node.io.raw_ip import RawSender
+from serval_node.io.sender import Sender
 from serval_node.io.tun import GSO_NONE, GSO_TCPV4, NEEDS_CHECKSUM, VNET_HEADER, VNET_HEADER_LENGTH
 from serval_node.sal.flow_table import ForwardingState
 from serval_node.wire.checksum import ones_sum, sums_to_zero
@@ -109,14 +110,14 @@ class TransmitBench:
         self.sender = FakeSender()
         self.slow: list[tuple[bytes, int]] = []
         kind = VectorTransmitter if vector else Transmitter
-        self.shut: list[RawSender] = []
+        self.shut: list[Sender] = []
         self.read_on = False
         self.engine = kind(
             self.tun, self.paths, lambda packet, gso: self.slow.append((bytes(packet), gso)), self._note_shut
         )
         monkeypatch.setattr("serval_node.io.datapath_tx_vector.sendmmsg", self.sender.sendmmsg)
 
-    def _note_shut(self, sender: RawSender) -> bool:
+    def _note_shut(self, sender: Sender) -> bool:
         self.shut.append(sender)
         return self.read_on
 
@@ -190,7 +191,13 @@ class ReceiveBench:
         self.slow: list[bytes] = []
         self.first: list[int] = []
         monkeypatch.setattr("serval_node.io.datapath_rx_vector.recvmmsg", self.receiver.recvmmsg)
-        arguments = (self.tun, self, self.paths, lambda packet: self.slow.append(bytes(packet)), self.first.append)
+        arguments = (
+            self.tun,
+            self.receiver,
+            self.paths,
+            lambda packet: self.slow.append(bytes(packet)),
+            self.first.append,
+        )
         self.engine: Receiver = VectorReceiver(*arguments, mtu=mtu) if vector else Receiver(*arguments)
 
     def flow(self, forwarding: ForwardingState) -> FastFlow:

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from serval_node.io.datapath_tx_vector import OVERDRAWN
-from serval_node.io.raw_ip import HELD_LIMIT
+from serval_node.io.sender import HELD_LIMIT
 from serval_node.io.shaper import Bucket, Pace
 from serval_node.wire.checksum import sums_to_zero
 from serval_node.wire.ipv4 import Ipv4Header, address, build_ipv4
