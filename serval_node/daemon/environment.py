@@ -14,7 +14,12 @@ class HostEnvironment:
     def __init__(self, network: HostNetwork, names: HostNames) -> None:
         self.source_address = network.source_address
         self.is_local = network.is_local
+        self._network = network
         self._names = names
 
     def service_for(self, address: Address, port: int) -> ServiceID | None:
         return self._names.service_for(address, port)
+
+    def link_mtu(self, address: Address) -> int:
+        link = self._network.link_of(address)
+        return self._network.smallest_mtu() if link is None else link.mtu

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from serval_node.sal.adhoc import AdHoc
+from serval_node.sal.correspondents import Correspondents
 from serval_node.sal.delay_queue import DelayLimits, DelayQueue
 from serval_node.sal.encapsulation import Choices
 from serval_node.sal.events import Event, FlowClosed, Refusal, Refused
@@ -19,11 +20,19 @@ from serval_node.sal.half_open import HalfOpen
 from serval_node.sal.limits import RateLimit
 from serval_node.sal.outputs import Deliver, InstallPath, Output, RemovePath, Send
 from serval_node.sal.places import Place
-from serval_node.sal.service_table import ResolutionMode, ServiceTable
+from serval_node.sal.service_table import Entry, ResolutionMode, ServiceTable
 from serval_node.sal.states import ESTABLISHED, State
 from serval_node.sal.virtual_peers import VirtualPeers
 from serval_node.wire.checksum import Buffer
-from serval_node.wire.ipv4 import DEFAULT_TTL, HEADER_LENGTH, Address, UdpPorts, build_ipv4, icmp_unreachable
+from serval_node.wire.ipv4 import (
+    DEFAULT_TTL,
+    HEADER_LENGTH,
+    PROTOCOL_TCP,
+    Address,
+    UdpPorts,
+    build_ipv4,
+    icmp_unreachable,
+)
 from serval_node.wire.sal_header import Control, Extension, SalPacket, bare_header, encode
 from serval_node.wire.serviceid import Prefix, ServiceID
 from serval_node.wire.transport import TCP_HEADER_LENGTH, UDP_HEADER_LENGTH, clamp_mss, to_kernel, to_wire
@@ -54,6 +63,8 @@ class StackConfig:
     encapsulation      what goes inside UDP
     keepalive          how long after its last packet of control an encapsulated flow of a client says where it is
     sal0_mtu           what the kernel's packets are no longer than
+    datagram_idle      how long a flow of datagrams is kept on which nothing passes
+    datagram_flows     flows of datagrams that are kept at once; more are refused
     """
 
     forwarding: bool = False
@@ -69,6 +80,8 @@ class StackConfig:
     encapsulation: Choices = field(default_factory=Choices)
     keepalive: float = 15.0
     sal0_mtu: int = 1488
+    datagram_idle: float = 300.0
+    datagram_flows: int = 16384
 
     @property
     def encapsulated_limit(self) -> int:
@@ -88,6 +101,9 @@ class Environment(Protocol):
     def service_for(self, address: Address, port: int) -> ServiceID | None:
         """The service behind a virtual address and kernel port."""
 
+    def link_mtu(self, address: Address) -> int:
+        """The largest IP packet that goes out by the link with an own address."""
+
 
 class Context:
     """The state of one stack."""
@@ -106,6 +122,7 @@ class Context:
         self.searches = RateLimit(_SEARCHES_PER_SECOND, _SEARCHES_PER_SECOND)
         self.peers = VirtualPeers()
         self.adhoc = AdHoc()
+        self.correspondents = Correspondents()
         self.counters: Counter[str] = Counter()
         self.activity: Counter[str] = Counter()
         self.outputs: list[Output] = []
@@ -113,6 +130,11 @@ class Context:
         self._timers: list[tuple[float, int, Callable[[Flow, float], None], Flow]] = []
         self._timers_limit = _FEW_TIMERS
         self._order = itertools.count()
+
+    def own_address(self, entry: Entry) -> Address:
+        """This host's address towards the targets of an entry: what they would see as the client."""
+        target = entry.selectable[0].target.address
+        return (self.environment.source_address(target) if target else None) or self.config.sal0_address
 
     # -- counting
 
@@ -169,13 +191,14 @@ class Context:
         *,
         source: Address | None = None,
         ttl: int = DEFAULT_TTL,
+        checksum: bool = True,
     ) -> None:
-        """A packet of a flow, the segment's ports and checksum made right; it goes from and to the flow's own places
-        unless others are given.
+        """A packet of a flow, the segment's ports and checksum made right (unless it stands as it is to go, with
+        ``checksum`` off); it goes from and to the flow's own places unless others are given.
         """
         address, ports = destination or flow.peer
         source = source or flow.local_address
-        if segment:
+        if segment and checksum:
             segment = to_wire(segment, flow.protocol, source, address)
         if extensions:
             data = encode(SalPacket(flow.local_flow, flow.peer_flow, flow.protocol, extensions, segment))
@@ -206,14 +229,16 @@ class Context:
         segment = to_kernel(segment, protocol, peer[0], local[0], peer[1], local[1])
         self.outputs.append(Deliver(build_ipv4(peer[0], local[0], protocol, segment)))
 
-    def unreachable(self, packet: Buffer, code: int) -> None:
+    def unreachable(self, packet: Buffer, code: int, *, mtu: int = 0) -> None:
         """An ICMP error about a packet of the kernel: the program behind it fails at once."""
-        self.outputs.append(Deliver(icmp_unreachable(packet, code)))
+        self.outputs.append(Deliver(icmp_unreachable(packet, code, mtu=mtu)))
 
     # -- flows
 
     def install(self, flow: Flow) -> None:
         """Hand an established flow's packets to the data path, unless the stack still has to see them."""
+        if flow.protocol != PROTOCOL_TCP:
+            return  # there is no fast path for others
         closing = flow.fin_end is not None and not flow.fin_acked
         if flow.fast or closing or flow.resetting or flow.unconfirmed or flow.state is State.TIMEWAIT:
             return

@@ -50,6 +50,10 @@ class Refusal(str, Enum):
     FLOW_CLOSED = "flow_closed"
     RESET_LIMITED = "reset_limited"
     SEARCH_LIMITED = "search_limited"
+    NO_ANSWER = "no_answer"
+    TOO_LARGE = "too_large"
+    DATAGRAMS_HELD = "datagrams_held"
+    DATAGRAM_FLOWS_FULL = "datagram_flows_full"
 
     def __str__(self) -> str:
         return self.value

@@ -13,10 +13,16 @@ from serval_node.sal import selectors
 from serval_node.sal.context import Context
 from serval_node.sal.events import Refusal
 from serval_node.sal.forwarding import noted, obstacle
-from serval_node.sal.kernel_side import own_address
-from serval_node.sal.resolution import UNREACHABLE_CODES, admitted, network_actions, network_mode, program_actions
+from serval_node.sal.resolution import (
+    UNREACHABLE_CODES,
+    admits,
+    admitted,
+    network_actions,
+    network_mode,
+    program_actions,
+)
 from serval_node.sal.service_table import Action, Entry, Selector, Slot
-from serval_node.wire.ipv4 import ICMP_HOST_UNREACHABLE, ICMP_NET_UNREACHABLE, Address
+from serval_node.wire.ipv4 import ICMP_HOST_UNREACHABLE, ICMP_NET_UNREACHABLE, PROTOCOL_TCP, Address
 from serval_node.wire.sal_header import MAX_SOURCES
 from serval_node.wire.serviceid import ServiceID
 
@@ -50,6 +56,7 @@ class Standing(str, Enum):
     CANDIDATE = "candidate"
     LOWER_PRIORITY = "lower-priority"
     NOT_FOR_HOSTS = "not-for-hosts"
+    OTHER_TRANSPORT = "other-transport"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +101,7 @@ class Outlook:
     reset: bool = False
 
 
-def explain(context: Context, service_id: ServiceID, arrival: Arrival | None) -> Outlook:
+def explain(context: Context, service_id: ServiceID, arrival: Arrival | None, protocol: int = PROTOCOL_TCP) -> Outlook:
     """What becomes of a SYN for a service: of a program of this host, or of one that arrives from the network."""
     forwarding, mode = context.forwarding, context.mode
     if arrival is None:
@@ -107,12 +114,12 @@ def explain(context: Context, service_id: ServiceID, arrival: Arrival | None) ->
     for entry in context.service_table.matches(service_id):
         if winner is not None:
             rules.append(RuleOutlook(entry, Place.SHORTER, entry.selector))
-        elif actions is not None and not entry.has(actions):
+        elif not admits(entry, actions, protocol):
             rules.append(RuleOutlook(entry, Place.PASSED_OVER, entry.selector))
         else:
             winner = entry
-            slots, selector = admitted(entry, actions, mode)
-            targets = _targets(context, service_id, entry, slots, selector, arrival)
+            slots, selector = admitted(entry, actions, mode, protocol)
+            targets = _targets(context, service_id, entry, slots, selector, arrival, protocol)
             rules.append(RuleOutlook(entry, Place.WINS, selector, targets))
     if winner is not None:
         return Outlook(tuple(rules))
@@ -128,12 +135,15 @@ def _targets(
     slots: list[Slot],
     selector: Selector,
     arrival: Arrival | None,
+    protocol: int,
 ) -> tuple[TargetOutlook, ...]:
     chances = _copied(slots) if selector is Selector.ALL else _chosen_from(context, entry, slots, selector, arrival)
     found = []
     for slot in entry.slots:
         if slot not in slots:
             standing = Standing.NOT_FOR_HOSTS if slot in entry.selectable else Standing.LOWER_PRIORITY
+            if slot.target.protocol not in (None, protocol):
+                standing = Standing.OTHER_TRANSPORT
             found.append(TargetOutlook(slot, standing))
             continue
         found.append(_candidate(context, service_id, slot, *chances[slot], arrival))
@@ -169,7 +179,7 @@ def _chosen_from(
 def _foretold(context: Context, entry: Entry, slots: list[Slot], arrival: Arrival | None) -> Slot | None:
     if len(slots) < len(entry.selectable):
         return slots[0] if len(slots) == 1 else None
-    return selectors.foretell(entry, own_address(context, entry) if arrival is None else arrival.client)
+    return selectors.foretell(entry, context.own_address(entry) if arrival is None else arrival.client)
 
 
 def _candidate(

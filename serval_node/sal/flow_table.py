@@ -11,14 +11,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from serval_node.sal.connection import ControlState
+from serval_node.sal.datagram_record import DatagramRecord
 from serval_node.sal.moves import MigrationRecord
 from serval_node.sal.places import Place
 from serval_node.sal.service_table import Target
 from serval_node.sal.states import State
-from serval_node.wire.ipv4 import Address, UdpPorts
+from serval_node.wire.ipv4 import PROTOCOL_TCP, Address, UdpPorts
 from serval_node.wire.serviceid import ServiceID
 
 Endpoint = tuple[Address, int]
+
+# Transport protocol, own and other end as the kernel sees them: ports of TCP and of UDP are different ones.
+KernelKey = tuple[int, Endpoint, Endpoint]
 
 # (client address, client flowID, client nonce): what makes two SYNs the same request.
 RequestKey = tuple[Address, int, bytes]
@@ -52,11 +56,11 @@ class Flow:
     """One flow of this host: half-open, established or in TIME_WAIT."""
 
     __slots__ = (
-        "attempts", "control", "created", "deadline", "fast", "fin_acked", "fin_end", "initial_ack", "initial_seq",
-        "keepalive_due", "kernel_local", "kernel_peer", "local_address", "local_flow", "marked", "migration",
-        "peer_address", "peer_flow", "ports", "protocol", "request_key", "reset_sent", "resetting", "server",
-        "service_id", "sources", "state", "syn_ack", "syn_sent", "syn_window", "syns", "target", "third_ack",
-        "third_ack_due", "unconfirmed",
+        "attempts", "control", "created", "datagrams", "deadline", "fast", "fin_acked", "fin_end", "initial_ack",
+        "initial_seq", "keepalive_due", "kernel_local", "kernel_peer", "local_address", "local_flow", "marked",
+        "migration", "peer_address", "peer_flow", "ports", "protocol", "request_key", "reset_sent", "resetting",
+        "server", "service_id", "sources", "state", "syn_ack", "syn_sent", "syn_window", "syns", "target",
+        "third_ack", "third_ack_due", "unconfirmed",
     )  # fmt: skip
 
     def __init__(
@@ -108,6 +112,8 @@ class Flow:
         # Whether the peer is a node of this project, and what is known of moves (None: never moved).
         self.marked = False
         self.migration: MigrationRecord | None = None
+        # Of a flow of datagrams what takes the place of TCP; None for TCP.
+        self.datagrams = None if protocol == PROTOCOL_TCP else DatagramRecord()
 
     @property
     def kernel_key(self) -> tuple[Endpoint, Endpoint]:
@@ -141,9 +147,10 @@ class FlowTable:
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
         self._flows: dict[int, Flow] = {}
-        self._by_kernel: dict[tuple[Endpoint, Endpoint], Flow] = {}
+        self._by_kernel: dict[KernelKey, Flow] = {}
         self._by_request: dict[RequestKey, Flow] = {}
         self._reserved: set[int] = set()
+        self.datagram_flows = 0  # how many of them are of datagrams
 
     def new_flow_id(self) -> int:
         """A random non-zero flowID that nothing of this host uses."""
@@ -169,27 +176,31 @@ class FlowTable:
         return tuple(self._reserved)
 
     def add(self, flow: Flow) -> None:
+        self.datagram_flows += flow.datagrams is not None
         self._flows[flow.local_flow] = flow
-        self._by_kernel[flow.kernel_key] = flow
+        key = (flow.protocol, *flow.kernel_key)
+        self._by_kernel[key] = flow
         if flow.request_key is not None:
             self._by_request[flow.request_key] = flow
 
     def remove(self, flow: Flow) -> None:
-        self._flows.pop(flow.local_flow, None)
+        if self._flows.pop(flow.local_flow, None) is not None:
+            self.datagram_flows -= flow.datagrams is not None
         self.detach(flow)
 
     def detach(self, flow: Flow) -> None:
         """Find the flow by its flowID only from now on: kernel and clients are done with it."""
-        if self._by_kernel.get(flow.kernel_key) is flow:
-            del self._by_kernel[flow.kernel_key]
+        key = (flow.protocol, *flow.kernel_key)
+        if self._by_kernel.get(key) is flow:
+            del self._by_kernel[key]
         if flow.request_key is not None and self._by_request.get(flow.request_key) is flow:
             del self._by_request[flow.request_key]
 
     def get(self, local_flow: int) -> Flow | None:
         return self._flows.get(local_flow)
 
-    def by_kernel(self, kernel_local: Endpoint, kernel_peer: Endpoint) -> Flow | None:
-        return self._by_kernel.get((kernel_local, kernel_peer))
+    def by_kernel(self, kernel_local: Endpoint, kernel_peer: Endpoint, protocol: int = PROTOCOL_TCP) -> Flow | None:
+        return self._by_kernel.get((protocol, kernel_local, kernel_peer))
 
     def by_request(self, key: RequestKey) -> Flow | None:
         return self._by_request.get(key)

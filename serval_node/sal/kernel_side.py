@@ -3,59 +3,69 @@
 from __future__ import annotations
 
 from serval_node.sal.context import Context
+from serval_node.sal.datagram_flows import DatagramFlows
+from serval_node.sal.datagrams import Datagrams, whole_datagram
 from serval_node.sal.delay_queue import Delayed
 from serval_node.sal.events import ConnectFailed, Refusal
 from serval_node.sal.flow_table import Endpoint, Flow
 from serval_node.sal.opening import Client, Server
 from serval_node.sal.resolution import UNREACHABLE_CODES, program_actions, resolve
-from serval_node.sal.service_table import Action, Entry
+from serval_node.sal.service_table import Action
 from serval_node.sal.states import ESTABLISHED, State
 from serval_node.sal.transfer import Transfer
 from serval_node.sal.waiting import Waiting
 from serval_node.wire.checksum import Buffer
-from serval_node.wire.errors import WireError
+from serval_node.wire.errors import DropReason, WireError
 from serval_node.wire.ipv4 import (
+    ICMP_FRAGMENTATION_NEEDED,
     ICMP_HOST_UNREACHABLE,
     ICMP_PORT_UNREACHABLE,
     PROTOCOL_ICMP,
     PROTOCOL_TCP,
     PROTOCOL_UDP,
-    Address,
     Ipv4Header,
 )
 from serval_node.wire.serviceid import Prefix, ServiceID
-from serval_node.wire.transport import ACK, RST, SYN, TcpHeader, build_tcp
+from serval_node.wire.transport import ACK, RST, SYN, TcpHeader, UdpHeader, build_tcp
 
 _ICMP_ECHO_REQUEST = 8
-
-
-def own_address(context: Context, entry: Entry) -> Address:
-    """This host's address towards the targets of an entry: what they would see as the client."""
-    target = entry.selectable[0].target.address
-    return (context.environment.source_address(target) if target else None) or context.config.sal0_address
+_ICMP_UNREACHABLE = 3
 
 
 class KernelSide:
     """Sorts the kernel's packets: SYNs are resolved, the rest belongs to flows."""
 
-    def __init__(self, context: Context, client: Client, server: Server, transfer: Transfer, waiting: Waiting) -> None:
+    def __init__(
+        self,
+        context: Context,
+        client: Client,
+        server: Server,
+        transfer: Transfer,
+        waiting: Waiting,
+        datagram_flows: DatagramFlows,
+        datagrams: Datagrams,
+    ) -> None:
         self._context = context
         self._client = client
         self._server = server
         self._transfer = transfer
         self._waiting = waiting
+        self._datagram_flows = datagram_flows
+        self._datagrams = datagrams
 
     def receive(self, packet: Buffer, gso_size: int, now: float) -> None:
         """An IPv4 packet that the kernel sent into sal0; ``gso_size`` is the segment size of a super-segment or 0."""
         try:
             header = Ipv4Header.decode(packet)
             if header.protocol != PROTOCOL_TCP:
-                self._other_transport(header, packet, now)
+                self._other_transport(header, bytes(packet[: header.total_length]), now)
                 return
             segment = header.payload(packet)
             tcp = TcpHeader.decode(segment)
         except WireError as error:
             self._context.counters[error.reason.value] += 1
+            if error.reason is DropReason.IP_FRAGMENT:
+                self._fragment(packet)
             return
         local, peer = (header.source, tcp.source_port), (header.destination, tcp.destination_port)
         flow = self._context.flows.by_kernel(local, peer)
@@ -116,7 +126,7 @@ class KernelSide:
             self._context.service_table,
             service_id,
             size=len(packet),
-            key=lambda entry: own_address(context, entry),
+            key=context.own_address,
             rng=context.rng,
             now=now,
             sticky=None if flow is None else flow.target,
@@ -180,20 +190,56 @@ class KernelSide:
             reset = build_tcp(0, 0, tcp.ack, 0, RST)
             self._context.deliver_segment(local, peer, PROTOCOL_TCP, reset)
 
-    def _other_transport(self, header: Ipv4Header, packet: Buffer, now: float) -> None:
-        """UDP and ping to a virtual address get an ICMP error instead of silence."""
-        self._context.refuse(Refusal.UNSUPPORTED_TRANSPORT, now)
+    def _other_transport(self, header: Ipv4Header, packet: bytes, now: float) -> None:
+        """Datagrams; ping to a virtual address gets an ICMP error instead of silence."""
+        context = self._context
         if header.destination[0] >= 224:
-            return
-        if header.protocol == PROTOCOL_UDP:
-            self._context.unreachable(packet, ICMP_PORT_UNREACHABLE)
-        elif header.protocol == PROTOCOL_ICMP and header.payload(packet)[:1] == bytes([_ICMP_ECHO_REQUEST]):
-            self._context.unreachable(packet, ICMP_HOST_UNREACHABLE)
+            context.refuse(Refusal.UNSUPPORTED_TRANSPORT, now)
+        elif header.protocol == PROTOCOL_UDP:
+            self._datagram(header, packet, now)
+        elif header.protocol == PROTOCOL_ICMP and (quoted := refused_datagram(header.payload(packet))) is not None:
+            self._datagram_flows.port_unreachable(*quoted, now)
+        else:
+            context.refuse(Refusal.UNSUPPORTED_TRANSPORT, now)
+            if header.protocol == PROTOCOL_ICMP and header.payload(packet)[:1] == bytes([_ICMP_ECHO_REQUEST]):
+                context.unreachable(packet, ICMP_HOST_UNREACHABLE)
 
-    def socket_gone(self, local: Endpoint, peer: Endpoint, now: float) -> None:
+    def _datagram(self, header: Ipv4Header, packet: bytes, now: float) -> None:
+        """To the flow between these ends, back to who wrote before, or to a service."""
+        context = self._context
+        segment = whole_datagram(header.payload(packet))
+        udp = UdpHeader.decode(segment)
+        local, peer = (header.source, udp.source_port), (header.destination, udp.destination_port)
+        flow = context.flows.by_kernel(local, peer, PROTOCOL_UDP)
+        if flow is not None and self._datagram_flows.from_kernel(flow, segment, packet, now):
+            return
+        correspondent = context.correspondents.by_kernel(local, peer)
+        if correspondent is not None:
+            self._datagrams.answer(correspondent, segment, packet, now)
+            return
+        service_id = context.environment.service_for(*peer)
+        if service_id is None:
+            context.refuse(Refusal.UNKNOWN_VIRTUAL_ADDRESS, now)
+            context.unreachable(packet, ICMP_HOST_UNREACHABLE)
+        elif self._datagrams.is_socket(local[1]):
+            self._datagrams.send(local, peer, service_id, segment, packet, now)
+        else:
+            self._datagram_flows.open(local, peer, service_id, segment, packet, now)
+
+    def _fragment(self, packet: Buffer) -> None:
+        """A datagram beyond sal0's MTU, which the kernel cut: nothing that we send may be in fragments."""
+        first = bytearray(packet)
+        if first[9] == PROTOCOL_UDP and not int.from_bytes(first[6:8], "big") & 0x1FFF:
+            first[6:8] = bytes(2)  # the error quotes a packet that looks whole
+            self._context.unreachable(bytes(first), ICMP_FRAGMENTATION_NEEDED, mtu=len(first))
+
+    def socket_gone(self, local: Endpoint, peer: Endpoint, now: float, protocol: int = PROTOCOL_TCP) -> None:
         """The kernel destroyed the socket of a flow, or keeps only its TIME_WAIT. What it had to say came before, as
         packets; one that timed out, was reset or never connected says nothing. Unknown ends are ignored.
         """
+        if protocol == PROTOCOL_UDP:
+            self._datagram_flows.socket_gone(local, peer, now)
+            return
         flow = self._context.flows.by_kernel(local, peer)
         if flow is None:
             return
@@ -201,3 +247,19 @@ class KernelSide:
             self._context.forget(flow, "given up", now)
         elif flow.state in ESTABLISHED and flow.state is not State.TIMEWAIT:
             self._transfer.socket_gone(flow, now)
+
+
+def refused_datagram(message: bytes) -> tuple[Endpoint, Endpoint] | None:
+    """Whose datagram an ICMP error of the kernel is about, which has no socket for it: local end, peer."""
+    if message[:2] != bytes((_ICMP_UNREACHABLE, ICMP_PORT_UNREACHABLE)):
+        return None
+    try:
+        header = Ipv4Header.decode(message[8:] + bytes(0xFFFF))  # the quote may be shorter than what it says
+        if header.protocol != PROTOCOL_UDP:
+            return None
+        start = 8 + header.header_length
+        ports = message[start : start + 4]
+    except WireError:
+        return None
+    source, destination = int.from_bytes(ports[:2], "big"), int.from_bytes(ports[2:], "big")
+    return (header.destination, destination), (header.source, source)

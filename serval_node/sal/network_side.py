@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from serval_node.sal.broadcasts import BROADCAST_ACTIONS, Broadcasts
 from serval_node.sal.context import Context
+from serval_node.sal.datagram_flows import DatagramFlows
+from serval_node.sal.datagrams import Datagrams, whole_datagram
 from serval_node.sal.delay_queue import Delayed
 from serval_node.sal.events import Refusal
 from serval_node.sal.flow_table import Flow
@@ -30,12 +32,23 @@ _SYN, _ACK, _RST, _RSYN = ControlFlag.SYN, ControlFlag.ACK, ControlFlag.RST, Con
 class NetworkSide:
     """Sorts packets: SYNs go through the service table, the rest belongs to flows by their flowID."""
 
-    def __init__(self, context: Context, client: Client, server: Server, transfer: Transfer, waiting: Waiting) -> None:
+    def __init__(
+        self,
+        context: Context,
+        client: Client,
+        server: Server,
+        transfer: Transfer,
+        waiting: Waiting,
+        datagram_flows: DatagramFlows,
+        datagrams: Datagrams,
+    ) -> None:
         self._context = context
         self._client = client
         self._server = server
         self._transfer = transfer
         self._waiting = waiting
+        self._datagram_flows = datagram_flows
+        self._datagrams = datagrams
         self._sticky = StickyChoices()
         self._broadcasts = Broadcasts(context)
 
@@ -61,21 +74,27 @@ class NetworkSide:
         if flow is None:
             if control is not None and packet.services and control.flags & _RSYN and self._pass_on(header, packet, now):
                 return
-            self._context.refuse(Refusal.UNKNOWN_FLOW, now)
-            if control is not None:
+            if control is None:
+                self._datagrams.receive(header, packet, raw, now)
+            else:
+                self._context.refuse(Refusal.UNKNOWN_FLOW, now)
                 reset_unknown(self._context, header, packet, control, now)
             return
         if packet.protocol != flow.protocol:
             raise WireError(DropReason.UNKNOWN_PROTOCOL)
-        tcp = TcpHeader.decode(payload) if payload else None
+        tcp = TcpHeader.decode(payload) if payload and flow.protocol == PROTOCOL_TCP else None
         if control is not None:
             self._receive_control(flow, header, packet, control, tcp, now)
+            if flow.datagrams is not None:
+                self._datagram_flows.after_control(flow, now)
         elif packet.src_flow != flow.peer_flow:
             self._context.refuse(Refusal.WRONG_PEER_FLOW, now)
-        elif tcp is None:
+        elif not payload:
             self._context.refuse(Refusal.NO_CONTROL, now)
         elif flow.state is State.CLOSED:
             self._transfer.answer_dead(flow, now)
+        elif tcp is None:
+            self._datagram_flows.from_network(flow, whole_datagram(payload), now)
         elif flow.state not in ESTABLISHED:
             self._context.refuse(Refusal.NOT_CONFIRMED, now)
         else:
@@ -131,6 +150,8 @@ class NetworkSide:
         refusal = flow.control.doubts_reset(control)
         if refusal is not None:
             self._context.refuse(refusal, now)
+        elif flow.datagrams is not None:
+            self._datagram_flows.reset(flow, now)
         elif flow.state is State.REQUEST:
             self._client.refused(flow, now, "refused")
         elif flow.state is State.RESPOND:
@@ -155,7 +176,9 @@ class NetworkSide:
         if known is not None:
             # The kernel repeats its SYN-ACK; a child that is already accepted has no use for a late copy.
             context.refuse(Refusal.DUPLICATE_SYN, now)
-            if known.state is State.RESPOND and packet.payload:
+            if known.datagrams is not None:
+                self._datagram_flows.receive_syn(known)
+            elif known.state is State.RESPOND and packet.payload:
                 _opening_segment(packet)
                 # The answer goes the way that the latest copy came, in its form.
                 known.ports = header.ports
@@ -171,6 +194,7 @@ class NetworkSide:
             sticky=self._sticky.get(key, now),
             actions=BROADCAST_ACTIONS if broadcast else network_actions(context.mode, forwarding=context.forwarding),
             mode=network_mode(context.mode, forwarding=context.forwarding),
+            protocol=packet.protocol,
         )
         if verdict is None and broadcast:
             self._broadcasts.pass_on(header, packet, key, now)
@@ -209,13 +233,20 @@ class NetworkSide:
         self, header: Ipv4Header, packet: SalPacket, control: Control, verdict: Verdict, now: float
     ) -> None:
         service_id = packet.services[0]
-        if packet.protocol != PROTOCOL_TCP or not packet.payload:
+        reason = self._obstacle(packet)
+        if reason is not None:
             client = packet.source[0] if packet.source else header.source
-            reason = Refusal.UNSUPPORTED_TRANSPORT
             self._context.refuse_syn(reason, now, service_id, client, packet.src_flow, verdict.entry.prefix)
             return
-        tcp = _opening_segment(packet)
+        tcp = _opening_segment(packet) if packet.protocol == PROTOCOL_TCP else None
         self._server.receive_syn(header, packet, control, service_id, verdict, tcp, now)
+
+    def _obstacle(self, packet: SalPacket) -> Refusal | None:
+        """Why a SYN does not get to the socket that it is for."""
+        if packet.protocol == PROTOCOL_TCP:
+            return None if packet.payload else Refusal.UNSUPPORTED_TRANSPORT
+        full = self._context.flows.datagram_flows >= self._context.config.datagram_flows
+        return Refusal.DATAGRAM_FLOWS_FULL if full else None
 
 
 def _opening_segment(packet: SalPacket) -> TcpHeader:

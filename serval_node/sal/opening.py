@@ -20,15 +20,18 @@ from serval_node.sal.places import Place
 from serval_node.sal.resolution import Verdict
 from serval_node.sal.service_table import Action, Target
 from serval_node.sal.states import Happening, State, advance
-from serval_node.wire.ipv4 import HEADER_LENGTH, PROTOCOL_TCP, Address, Ipv4Header, UdpPorts
+from serval_node.wire.ipv4 import HEADER_LENGTH, PROTOCOL_TCP, PROTOCOL_UDP, Address, Ipv4Header, UdpPorts
 from serval_node.wire.sal_header import MARK, MAX_SOURCES, Control, ControlFlag, SalPacket, Service, Source
 from serval_node.wire.serial import serial_add
 from serval_node.wire.serviceid import ServiceID
-from serval_node.wire.transport import ACK, RST, SYN, TcpHeader, build_tcp, set_flags, strip_timestamps
+from serval_node.wire.transport import ACK, RST, SYN, TcpHeader, build_tcp, build_udp, set_flags, strip_timestamps
 
 _SYN, _ACK, _RST = ControlFlag.SYN, ControlFlag.ACK, ControlFlag.RST
 THIRD_ACK_SECONDS = 0.1
 THIRD_ACK_TRIES = 9
+
+# What the packets that open a flow of datagrams carry: ports and checksum zero (protocol notes 1.6).
+EMPTY_DATAGRAM = build_udp(0, 0)
 
 
 class Client:
@@ -57,26 +60,31 @@ class Client:
             return flow.local_flow
         return self.prepared[local_port][0] if local_port in self.prepared else 0
 
-    def begin(self, local: Endpoint, peer: Endpoint, service_id: ServiceID, now: float) -> Flow:
-        """A flow for a kernel socket's first SYN."""
+    def begin(
+        self, local: Endpoint, peer: Endpoint, service_id: ServiceID, now: float, protocol: int = PROTOCOL_TCP
+    ) -> Flow:
+        """A flow for a kernel socket's first SYN, or first datagram."""
         context = self._context
-        prepared = self.prepared.pop(local[1], None)
+        prepared = self.prepared.pop(local[1], None) if protocol == PROTOCOL_TCP else None
         if prepared is not None and context.flows.release(prepared[0]):
             flow_id = prepared[0]
         else:
             flow_id = context.flows.new_flow_id()
-        flow = Flow(flow_id, PROTOCOL_TCP, False, service_id, ControlState(context.rng), now)
+        flow = Flow(flow_id, protocol, False, service_id, ControlState(context.rng), now)
         flow.kernel_local, flow.kernel_peer = local, peer
         flow.control.open()
         flow.state = State.REQUEST
         context.flows.add(flow)
         return flow
 
-    def send_syn(self, flow: Flow, segment: bytes, tcp: TcpHeader, verdict: Verdict, now: float) -> bool:
-        """The kernel's SYN, first or again, towards a FORWARD or DEMUX target, or a copy to each of several. False when
-        there is no route to any.
+    def send_syn(self, flow: Flow, segment: bytes, tcp: TcpHeader | None, verdict: Verdict, now: float) -> bool:
+        """The kernel's SYN (without ``tcp`` an empty UDP header), first or again, towards a FORWARD or DEMUX target, or
+        a copy to each of several. False when there is no route to any.
         """
         context = self._context
+        if tcp is not None:
+            flow.initial_seq = tcp.seq
+            segment = strip_timestamps(segment)
         reached = [slot.target for slot in verdict.slots if self._send_copy(flow, segment, verdict, slot.target, now)]
         if not reached:
             return False
@@ -84,7 +92,6 @@ class Client:
             self._send_to_other_links(flow, segment, verdict, now)
         flow.syn_sent = now if flow.target is None else None
         flow.target = reached[0]
-        flow.initial_seq = tcp.seq
         flow.syns += 1
         flow.deadline = now + context.config.request_timeout
         context.at(flow.deadline, self._give_up, flow)
@@ -112,7 +119,7 @@ class Client:
                 destination,
             )
         )
-        self._transmit(flow, strip_timestamps(segment), local, destination, now)
+        self._transmit(flow, segment, local, destination, now)
         return True
 
     def _send_to_other_links(self, flow: Flow, segment: bytes, verdict: Verdict, now: float) -> None:
@@ -120,7 +127,7 @@ class Client:
         links = self._context.adhoc.links
         for slot, broadcast in self._context.adhoc.others(verdict.slot, verdict.entry.selectable):
             slot.counters.resolved(HEADER_LENGTH + len(segment))
-            self._transmit(flow, strip_timestamps(segment), links[broadcast], broadcast, now)
+            self._transmit(flow, segment, links[broadcast], broadcast, now)
 
     def _transmit(self, flow: Flow, segment: bytes, source: Address, destination: Address, now: float) -> None:
         context = self._context
@@ -133,7 +140,7 @@ class Client:
         else:
             forms = context.config.encapsulation.forms(destination, flow.syns, now)
         for ports in forms:
-            opening = context.opening_segment(segment, ports)
+            opening = context.opening_segment(segment, ports) if flow.protocol == PROTOCOL_TCP else segment
             to = Place(destination, ports)
             context.send(flow, extensions, opening, to, source=source, ttl=context.adhoc.ttl(destination))
             context.events.append(SynSent(now, flow.local_flow, flow.service_id, source, destination, ports))
@@ -177,7 +184,7 @@ class Client:
         self, flow: Flow, header: Ipv4Header, packet: SalPacket, control: Control, tcp: TcpHeader | None, now: float
     ) -> None:
         context = self._context
-        if tcp is None or tcp.flags & (SYN | ACK) != SYN | ACK or tcp.ack != serial_add(flow.initial_seq, 1):
+        if flow.protocol == PROTOCOL_TCP and not _answers(tcp, flow):
             context.refuse(Refusal.WRONG_NUMBER, now)
             return
         flow.control.learn_peer(control)
@@ -190,11 +197,15 @@ class Client:
         flow.local_address = header.destination
         flow.ports = header.ports
         self._learn_form(flow, now)
-        flow.initial_ack = tcp.seq
         flow.state = advance(flow.state, Happening.SYN_ACK) or flow.state
-        flow.third_ack_due = flow.unconfirmed = True
-        flow.syn_ack = context.opening_segment(packet.payload, flow.ports)
+        flow.unconfirmed = True
         context.events.append(SynAckReceived(now, flow.local_flow, flow.peer_flow, flow.peer_address, packet.source))
+        if tcp is None:
+            self.confirm(flow, EMPTY_DATAGRAM, now)
+            return
+        flow.initial_ack = tcp.seq
+        flow.third_ack_due = True
+        flow.syn_ack = context.opening_segment(packet.payload, flow.ports)
         context.deliver(flow, flow.syn_ack)
 
     def _learn_form(self, flow: Flow, now: float) -> None:
@@ -215,7 +226,11 @@ class Client:
         """The kernel's first segment after the SYN-ACK: its ACK becomes the third ACK, without data."""
         flow.third_ack_due = False
         flow.syn_ack = None
-        flow.third_ack = set_flags(segment[: tcp.header_length], ACK)
+        self.confirm(flow, set_flags(segment[: tcp.header_length], ACK), now)
+
+    def confirm(self, flow: Flow, segment: bytes, now: float) -> None:
+        """Send the third ACK with this segment, again and again until the peer is heard."""
+        flow.third_ack = segment
         self.send_third_ack(flow)
         context = self._context
         flow.attempts = 0
@@ -240,7 +255,8 @@ class Client:
             return
         number = serial_add(flow.control.initial, 1)
         control = Control(_ACK, number, flow.control.rcv_nxt, flow.control.local_nonce)
-        self._context.send(flow, (control, Service(flow.service_id)), flow.third_ack)
+        checksum = flow.protocol == PROTOCOL_TCP
+        self._context.send(flow, (control, Service(flow.service_id)), flow.third_ack, checksum=checksum)
 
     def _repeat(self, flow: Flow, now: float) -> None:
         if not flow.unconfirmed or flow.attempts >= THIRD_ACK_TRIES:
@@ -276,10 +292,10 @@ class Server:
         control: Control,
         service_id: ServiceID,
         verdict: Verdict,
-        tcp: TcpHeader,
+        tcp: TcpHeader | None,
         now: float,
     ) -> None:
-        """A SYN that a DEMUX rule gives to a local listener."""
+        """A SYN that a DEMUX rule gives to a local listener; without ``tcp`` to a socket for datagrams."""
         context = self._context
         client = packet.source[0] if packet.source else header.source
         if len(packet.source) >= MAX_SOURCES:
@@ -294,7 +310,7 @@ class Server:
                 context.refuse_syn(Refusal.NO_ROUTE, now, service_id, client, packet.src_flow, verdict.entry.prefix)
                 return
         assert own is not None
-        flow = self._new_flow((client, packet.src_flow, control.nonce), service_id, verdict, now)
+        flow = self._new_flow((client, packet.src_flow, control.nonce), service_id, verdict, packet.protocol, now)
         if flow is None:
             context.refuse_syn(Refusal.HALF_OPEN_FULL, now, service_id, client, packet.src_flow, verdict.entry.prefix)
             return
@@ -303,8 +319,6 @@ class Server:
         flow.local_address = own
         flow.ports = header.ports
         flow.sources = packet.source
-        flow.initial_ack = tcp.seq
-        flow.syn_window = tcp.window
         flow.control.learn_peer(control)
         flow.marked = control.mark == MARK and not context.config.original_rules
         context.events.append(
@@ -318,6 +332,11 @@ class Server:
                 flow.kernel_local[1],
             )
         )
+        if tcp is None:
+            self.send_syn_ack(flow, EMPTY_DATAGRAM)  # no kernel has to agree
+            return
+        flow.initial_ack = tcp.seq
+        flow.syn_window = tcp.window
         self.deliver_syn(flow, packet.payload)
 
     def deliver_syn(self, flow: Flow, segment: bytes) -> None:
@@ -325,18 +344,20 @@ class Server:
         context = self._context
         context.deliver(flow, context.opening_segment(strip_timestamps(segment), flow.ports))
 
-    def _new_flow(self, key: RequestKey, service_id: ServiceID, verdict: Verdict, now: float) -> Flow | None:
+    def _new_flow(
+        self, key: RequestKey, service_id: ServiceID, verdict: Verdict, protocol: int, now: float
+    ) -> Flow | None:
         context = self._context
         target = verdict.slot.target
         assert target.port is not None
         local = target.listen_address or context.config.sal0_address, target.port
-        peer = self._virtual_peer(key[0], local)
+        peer = self.virtual_peer(key[0], local, protocol)
         if peer is None:
             return None
         if context.half_open.full:
             context.refuse(Refusal.HALF_OPEN_FULL, now)
             self.abandon(context.half_open.victim(), "evicted", now)
-        flow = Flow(context.flows.new_flow_id(), PROTOCOL_TCP, True, service_id, ControlState(context.rng), now)
+        flow = Flow(context.flows.new_flow_id(), protocol, True, service_id, ControlState(context.rng), now)
         flow.state = State.RESPOND
         flow.control.open()
         flow.request_key = key
@@ -347,14 +368,21 @@ class Server:
         context.at(now + context.config.half_open_timeout, self._expire, flow)
         return flow
 
-    def _virtual_peer(self, client: Address, local: Endpoint) -> Endpoint | None:
+    def virtual_peer(self, client: Address, local: Endpoint, protocol: int) -> Endpoint | None:
         """What the listener sees as the client; None when the client has used up its ports there."""
         context = self._context
+
+        def in_use(end: Endpoint) -> bool:
+            if context.flows.by_kernel(local, end, protocol) is not None:
+                return True
+            return protocol == PROTOCOL_UDP and context.correspondents.by_kernel(local, end) is not None
+
         for _ in range(2):
             try:
-                return context.peers.endpoint(client, lambda end: context.flows.by_kernel(local, end) is not None)
+                return context.peers.endpoint(client, in_use)
             except OverflowError:
-                context.peers.retain({flow.kernel_peer[0] for flow in context.flows})
+                used = {flow.kernel_peer[0] for flow in context.flows}
+                context.peers.retain(used | {item.kernel_peer[0] for item in context.correspondents})
         return None
 
     def _expire(self, flow: Flow, now: float) -> None:
@@ -363,21 +391,23 @@ class Server:
 
     def abandon(self, flow: Flow, reason: str, now: float) -> None:
         """End a half-open flow, in the kernel too."""
-        self._context.deliver(flow, build_tcp(0, 0, serial_add(flow.initial_ack, 1), 0, RST))
+        if flow.protocol == PROTOCOL_TCP:
+            self._context.deliver(flow, build_tcp(0, 0, serial_add(flow.initial_ack, 1), 0, RST))
         self._context.forget(flow, reason, now)
 
-    def send_syn_ack(self, flow: Flow, segment: bytes, tcp: TcpHeader) -> None:
+    def send_syn_ack(self, flow: Flow, segment: bytes, tcp: TcpHeader | None = None) -> None:
         """The kernel's SYN-ACK, first or again; it tells the client the path that its SYN took."""
-        flow.initial_seq = tcp.seq
+        if tcp is not None:
+            flow.initial_seq = tcp.seq
         control = flow.control.make(_SYN | _ACK, mark=MARK)
-        segment = self._context.opening_segment(segment, flow.ports)
+        source = None
+        if tcp is not None:
+            segment = self._context.opening_segment(segment, flow.ports)
         if flow.sources:
             # Inside UDP it seems to come from the router that the client has asked: a NAT lets nobody else in.
             source = flow.sources[1] if flow.ports is not None else None
-            extensions = (control, Source((*flow.sources, flow.local_address)))
-            self._context.send(flow, extensions, segment, source=source)
-        else:
-            self._context.send(flow, (control,), segment)
+        path = (Source((*flow.sources, flow.local_address)),) if flow.sources else ()
+        self._context.send(flow, (control, *path), segment, source=source, checksum=tcp is not None)
 
     def receive_third_ack(
         self, flow: Flow, header: Ipv4Header, packet: SalPacket, control: Control, now: float
@@ -392,7 +422,7 @@ class Server:
             context.refuse(Refusal.WRONG_NUMBER, now)
             return
         segment = packet.payload
-        if not segment:
+        if not segment and flow.protocol == PROTOCOL_TCP:
             # An original client that is already connected says no more than this (protocol notes 2.3).
             segment = build_tcp(
                 0, 0, serial_add(flow.initial_ack, 1), serial_add(flow.initial_seq, 1), ACK, window=flow.syn_window
@@ -414,5 +444,11 @@ class Server:
                 flow.ports,
             )
         )
-        context.deliver(flow, segment)
-        context.install(flow)
+        if flow.protocol == PROTOCOL_TCP:
+            context.deliver(flow, segment)
+            context.install(flow)
+
+
+def _answers(tcp: TcpHeader | None, flow: Flow) -> bool:
+    """Whether a SYN-ACK carries the TCP SYN-ACK to our kernel's SYN."""
+    return tcp is not None and tcp.flags & (SYN | ACK) == SYN | ACK and tcp.ack == serial_add(flow.initial_seq, 1)

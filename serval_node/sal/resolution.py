@@ -11,7 +11,7 @@ from serval_node.sal import selectors
 from serval_node.sal.events import Refusal
 from serval_node.sal.flow_table import RequestKey
 from serval_node.sal.service_table import Action, Entry, ResolutionMode, Selector, ServiceTable, Slot, Target
-from serval_node.wire.ipv4 import ICMP_HOST_UNREACHABLE, ICMP_NET_UNREACHABLE
+from serval_node.wire.ipv4 import ICMP_HOST_UNREACHABLE, ICMP_NET_UNREACHABLE, PROTOCOL_TCP
 from serval_node.wire.serviceid import ServiceID
 
 # What a host that is no service router does with a SYN from the network: it never sends it on.
@@ -69,24 +69,26 @@ def resolve(
     sticky: Target | None = None,
     actions: frozenset[Action] | None = None,
     mode: ResolutionMode = ResolutionMode.ANYCAST,
+    protocol: int = PROTOCOL_TCP,
 ) -> Verdict | None:
     """The target for one packet of ``size`` bytes, counted; None when no rule matches. Where the rule or ``mode`` wants
     it, a copy goes to each of them: the entry counts the packet once, each target its copy.
 
     ``key`` is asked for what the hash selector hashes: the client's address. ``sticky`` is the choice for an earlier
     copy of the packet: it holds while that target is in the rule. ``actions`` restricts the lookup to entries
-    with such targets, and the choice to these.
+    with such targets, and the choice to these; so does ``protocol``, the packet's transport: a TCP listener is no
+    target for datagrams.
     """
-    entry = table.lookup(service_id, accept=None if actions is None else lambda candidate: candidate.has(actions))
+    entry = table.lookup(service_id, accept=lambda candidate: admits(candidate, actions, protocol))
     if entry is None:
         return None
-    slots, selector = admitted(entry, actions, mode)
+    slots, selector = admitted(entry, actions, mode, protocol)
     chosen: tuple[Slot, ...]
     if selector is Selector.ALL:
         chosen = selectors.copies(slots, rng)
     else:
         slot = None if sticky is None else entry.slot_of(sticky)
-        if slot is None or (actions and slot.target.action not in actions):
+        if slot is None or not _usable(slot.target, actions, protocol):
             slot = _choose(entry, slots, key, rng)
         chosen = (slot,)
     dropped = chosen[0].target.action is Action.DROP
@@ -117,17 +119,28 @@ def network_mode(mode: ResolutionMode, *, forwarding: bool) -> ResolutionMode:
     return mode if forwarding else ResolutionMode.ANYCAST
 
 
+def _usable(target: Target, actions: frozenset[Action] | None, protocol: int) -> bool:
+    return (actions is None or target.action in actions) and target.protocol in (None, protocol)
+
+
+def admits(entry: Entry, actions: frozenset[Action] | None, protocol: int = PROTOCOL_TCP) -> bool:
+    """Whether a packet of this transport protocol may be given to one of the targets that can be chosen."""
+    return any(_usable(slot.target, actions, protocol) for slot in entry.selectable)
+
+
 def admitted(
-    entry: Entry, actions: frozenset[Action] | None, mode: ResolutionMode = ResolutionMode.ANYCAST
+    entry: Entry,
+    actions: frozenset[Action] | None,
+    mode: ResolutionMode = ResolutionMode.ANYCAST,
+    protocol: int = PROTOCOL_TCP,
 ) -> tuple[list[Slot], Selector]:
     """The slots of an entry that are chosen from, and by which selector: who may not use all of a rule's targets
     chooses among the others by weight.
     """
     copies = mode is not ResolutionMode.ANYCAST or entry.selector is Selector.ALL
-    if actions is not None:
-        usable = [slot for slot in entry.selectable if slot.target.action in actions]
-        if len(usable) < len(entry.selectable):
-            return usable, Selector.ALL if copies else Selector.WEIGHTED_RANDOM
+    usable = [slot for slot in entry.selectable if _usable(slot.target, actions, protocol)]
+    if len(usable) < len(entry.selectable):
+        return usable, Selector.ALL if copies else Selector.WEIGHTED_RANDOM
     return entry.selectable, Selector.ALL if copies else entry.selector
 
 

@@ -14,9 +14,12 @@ import random
 
 from serval_node.sal.adhoc import AdHoc
 from serval_node.sal.context import Context, Environment, StackConfig
+from serval_node.sal.correspondents import Correspondent
+from serval_node.sal.datagram_flows import DatagramFlows
+from serval_node.sal.datagrams import Datagrams
 from serval_node.sal.delay_queue import Delayed, DelayLimits, DelayVerdict
 from serval_node.sal.encapsulation import Choices
-from serval_node.sal.events import Event
+from serval_node.sal.events import Event, Refusal
 from serval_node.sal.expiry import Expiry
 from serval_node.sal.explanation import Arrival, Outlook, explain
 from serval_node.sal.flow_table import Endpoint, Flow, FlowTable
@@ -30,7 +33,7 @@ from serval_node.sal.service_table import ResolutionMode, ServiceTable
 from serval_node.sal.transfer import Transfer
 from serval_node.sal.waiting import Waiting
 from serval_node.wire.checksum import Buffer
-from serval_node.wire.ipv4 import Address
+from serval_node.wire.ipv4 import PROTOCOL_TCP, Address
 from serval_node.wire.serviceid import Prefix, ServiceID
 
 __all__ = ["Environment", "Stack", "StackConfig"]
@@ -47,8 +50,11 @@ class Stack:
         self._transfer = transfer = Transfer(context, Migration(context))
         self._waiting = Waiting(context, self._take_up)
         self._expiry = Expiry(context)
-        self._kernel = KernelSide(context, self._client, server, transfer, self._waiting)
-        self._network = NetworkSide(context, self._client, server, transfer, self._waiting)
+        self._datagram_flows = DatagramFlows(context, self._client, server, transfer, self._waiting)
+        self._datagrams = Datagrams(context, server, self._waiting)
+        sides = context, self._client, server, transfer, self._waiting, self._datagram_flows, self._datagrams
+        self._kernel = KernelSide(*sides)
+        self._network = NetworkSide(*sides)
 
     # -- what others see
 
@@ -129,9 +135,9 @@ class Stack:
             self._context.events = []
         return events
 
-    def explain(self, service_id: ServiceID, arrival: Arrival | None = None) -> Outlook:
+    def explain(self, service_id: ServiceID, arrival: Arrival | None = None, protocol: int = PROTOCOL_TCP) -> Outlook:
         """What would become of a SYN of a program here, or of one that arrives; nothing is counted or changed."""
-        return explain(self._context, service_id, arrival)
+        return explain(self._context, service_id, arrival, protocol)
 
     # -- time
 
@@ -163,15 +169,43 @@ class Stack:
         """The next SYN from ``local_port`` is for this service, and its flow gets this reserved flowID."""
         self._client.prepared[local_port] = flow_id, service_id
 
-    def flow_for_kernel(self, peer_address: Address, peer_port: int, local_port: int) -> Flow | None:
+    def flow_for_kernel(
+        self, peer_address: Address, peer_port: int, local_port: int, protocol: int = PROTOCOL_TCP
+    ) -> Flow | None:
         """The flow behind a kernel socket with this (virtual) peer; its local address may be any of the host's."""
         peer = peer_address, peer_port
-        found = self.flows.by_kernel((self._config.sal0_address, local_port), peer)
+        found = self.flows.by_kernel((self._config.sal0_address, local_port), peer, protocol)
         if found is not None:
             return found
+        ends = protocol, peer, local_port
         return next(
-            (flow for flow in self.flows if flow.kernel_peer == peer and flow.kernel_local[1] == local_port), None
+            (flow for flow in self.flows if (flow.protocol, flow.kernel_peer, flow.kernel_local[1]) == ends), None
         )
+
+    # -- sockets for datagrams
+
+    def open_datagram_socket(self, port: int, service_id: ServiceID) -> int:
+        """What leaves this local port is unconnected from now on, with this source; the socket's flowID."""
+        return self._datagrams.open_socket(port, service_id)
+
+    def datagram_socket_gone(self, port: int) -> None:
+        """The kernel has no UDP socket with this local port any more."""
+        self._datagrams.close_socket(port)
+
+    def connect_datagrams(
+        self, local: Endpoint, peer: Endpoint, service_id: ServiceID, packet: bytes, now: float
+    ) -> Refusal | None:
+        """Open a flow for a UDP socket before its first datagram; why not, if it cannot be. ICMP quotes ``packet``."""
+        return self._datagram_flows.open(local, peer, service_id, None, packet, now)
+
+    def correspondent(self, peer: Endpoint, local_port: int) -> Correspondent | None:
+        """Who stands behind a virtual peer that wrote to a local port without a flow."""
+        found = self._context.correspondents.by_kernel((self._config.sal0_address, local_port), peer)
+        if found is not None:
+            return found
+        ends = peer, local_port
+        known = self._context.correspondents
+        return next((item for item in known if (item.kernel_peer, item.kernel_local[1]) == ends), None)
 
     def client_of(self, virtual_address: Address) -> Address | None:
         """The client address behind a virtual peer of 198.19.0.0/16."""
@@ -206,9 +240,9 @@ class Stack:
             raise MigrationRefused(f"this host has no flow {local_flow}")
         self._transfer.move(flow, address, now, cause)
 
-    def kernel_socket_gone(self, local: Endpoint, peer: Endpoint, now: float) -> None:
+    def kernel_socket_gone(self, local: Endpoint, peer: Endpoint, now: float, protocol: int = PROTOCOL_TCP) -> None:
         """The kernel has no socket for a flow's ends any more, whatever it said before. Unknown ends are ignored."""
-        self._kernel.socket_gone(local, peer, now)
+        self._kernel.socket_gone(local, peer, now, protocol)
 
     def note_peer_activity(self, local_flow: int, now: float) -> None:
         """The first packet of a flow came by the fast path since its addresses changed: the peer has our third ACK."""

@@ -11,7 +11,7 @@ from serval_node.sal.migration import Migration
 from serval_node.sal.moves import Cause
 from serval_node.sal.places import Place
 from serval_node.sal.states import ESTABLISHED, Happening, State, advance
-from serval_node.wire.ipv4 import Address
+from serval_node.wire.ipv4 import PROTOCOL_TCP, Address
 from serval_node.wire.sal_header import Control, ControlFlag
 from serval_node.wire.serial import serial_add, serial_leq
 from serval_node.wire.transport import ACK, FIN, RST, TcpHeader, build_tcp, split
@@ -167,7 +167,8 @@ class Transfer:
         elif segment:
             # A repeated third ACK. TCP may have missed it (a full accept queue) and does not answer it when it has
             # not: without our answer an idle client would go on repeating.
-            context.deliver(flow, segment)
+            if flow.protocol == PROTOCOL_TCP:
+                context.deliver(flow, segment)
             context.send(flow, (state.make(_ACK),), b"")
 
     def heard_control(self, flow: Flow) -> None:
@@ -186,6 +187,10 @@ class Transfer:
         # A FIN that came alone may come again with an RSYN.
         if advance(flow.state, Happening.FIN_RECEIVED) is not None:
             self._move(flow, Happening.FIN_RECEIVED, now)
+
+    def finish(self, flow: Flow, now: float) -> None:
+        """Close a flow whose transport has no end of its own."""
+        self._send_fin(flow, now)
 
     def _send_fin(self, flow: Flow, now: float) -> None:
         self._send_reliably(flow, flow.control.begin(_FIN, now), now)

@@ -43,11 +43,13 @@ class Waiting:
         for delayed in self._queue.expired(now - self._queue.limits.seconds):
             self._discard(delayed, Refusal.DELAY_EXPIRED, now)
 
-    def put(self, delayed: Delayed, now: float) -> None:
-        """Keep a packet that met a DELAY rule; the first one for a service is told about."""
+    def put(self, delayed: Delayed, now: float, *, later: Refusal = Refusal.DUPLICATE_SYN) -> None:
+        """Keep a packet that met a DELAY rule; the first one for a service is told about. ``later`` is what a packet
+        with the key of one that waits is: a copy of a SYN, or another datagram of its sender, which is lost.
+        """
         context = self._context
         if self._queue.holds(delayed.key):
-            context.refuse(Refusal.DUPLICATE_SYN, now)
+            context.refuse(later, now)
             return
         obstacle = self._queue.put(delayed)
         if obstacle is not None:

@@ -28,6 +28,7 @@ ICMP_NET_UNREACHABLE = 0
 ICMP_HOST_UNREACHABLE = 1
 ICMP_PROTOCOL_UNREACHABLE = 2
 ICMP_PORT_UNREACHABLE = 3
+ICMP_FRAGMENTATION_NEEDED = 4
 
 _HEADER = struct.Struct("!BBHHHBBH4s4s")
 _DONT_FRAGMENT = 0x4000
@@ -134,14 +135,14 @@ def build_ipv4(
     return header + payload
 
 
-def icmp_unreachable(original_packet: Buffer, code: int, source: Address | None = None) -> bytes:
+def icmp_unreachable(original_packet: Buffer, code: int, source: Address | None = None, *, mtu: int = 0) -> bytes:
     """A whole ICMP destination-unreachable packet (RFC 792) that answers ``original_packet``.
 
-    It comes from ``source``, or from the address that the original was sent to. Raises :class:`WireError` when the
-    original is no complete IPv4 packet.
+    It comes from ``source``, or from the address that the original was sent to; ``mtu`` goes with
+    ICMP_FRAGMENTATION_NEEDED (RFC 1191). Raises :class:`WireError` when the original is no complete IPv4 packet.
     """
     header = Ipv4Header.decode(original_packet)
     quote = bytes(original_packet[: min(header.total_length, _ICMP_QUOTE)])
-    message = bytearray(struct.pack("!BBHI", 3, code, 0, 0) + quote)
+    message = bytearray(struct.pack("!BBHI", 3, code, 0, mtu) + quote)
     message[2:4] = internet_checksum(message).to_bytes(2, "big")
     return build_ipv4(source or header.destination, header.source, PROTOCOL_ICMP, message, df=False)

@@ -49,6 +49,9 @@ class End:
     def source_address(self, destination: Address) -> Address | None:
         return self.places[0]
 
+    def link_mtu(self, address: Address) -> int:
+        return 1500
+
     def is_local(self, address: Address) -> bool:
         return address in self.places
 

@@ -11,9 +11,10 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from serval_node.wire.ipv4 import PROTOCOL_ICMP, PROTOCOL_TCP, Ipv4Header, build_ipv4
+from serval_node.wire.ipv4 import PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP, Ipv4Header, build_ipv4
 from serval_node.wire.serial import serial_add, serial_diff, serial_lt
 from serval_node.wire.transport import ACK, FIN, PSH, RST, SYN, TcpHeader, build_tcp, verify
+from tests.unit.sal.fake_udp import Udp
 
 Endpoint = tuple[bytes, int]
 Emit = Callable[[bytes, int], None]
@@ -256,6 +257,7 @@ class Kernel:
         self.emit = emit
         self.sockets: dict[tuple[Endpoint, Endpoint], Socket] = {}
         self.listeners: dict[Endpoint, Listener] = {}
+        self.udp = Udp(address, emit)
         self.icmp: list[tuple[int, int]] = []
         self.resets_sent = 0
         self.on_eof: Callable[[Socket], None] | None = None
@@ -290,6 +292,9 @@ class Kernel:
         if header.protocol == PROTOCOL_ICMP:
             self._icmp(segment)
             return
+        if header.protocol == PROTOCOL_UDP:
+            self.udp.input(header, segment)
+            return
         assert verify(segment, PROTOCOL_TCP, header.source, header.destination), "checksum towards the kernel"
         tcp = TcpHeader.decode(segment)
         data = segment[tcp.header_length :]
@@ -322,7 +327,10 @@ class Kernel:
 
     def _icmp(self, message: bytes) -> None:
         self.icmp.append((message[0], message[1]))
+        message += bytes(65535)  # the quote of a long packet is cut
         quoted = Ipv4Header.decode(message[8:])
+        if quoted.protocol == PROTOCOL_UDP:
+            self.udp.error(message[1], quoted, quoted.payload(message[8:]))
         if quoted.protocol != PROTOCOL_TCP:
             return
         tcp = TcpHeader.decode(quoted.payload(message[8:]))

@@ -13,9 +13,9 @@ from serval_node.sal.events import FlowClosed, InstanceReset, Refusal, SynAckRec
 from serval_node.sal.outputs import Send
 from serval_node.sal.service_table import Action, Rule, Target
 from serval_node.sal.states import State
-from serval_node.wire.ipv4 import address
+from serval_node.wire.ipv4 import PROTOCOL_UDP, address
 from serval_node.wire.sal_header import ControlFlag, Source, encode
-from serval_node.wire.serviceid import Prefix
+from serval_node.wire.serviceid import Prefix, ServiceID
 from serval_node.wire.transport import recompute_checksum
 from tests.unit.sal.fake_tcp import Listener
 from tests.unit.sal.world import WEB_BIND, Host, Seen, World, forward
@@ -443,3 +443,19 @@ def test_flow_that_lost_its_instance_asks_by_broadcast(link: OneLink) -> None:
     link.a.send(client, b"found you")
     link.world.run(5)
     assert bytes(listener.queue[0].received) == b"found you" and here.state is State.CONNECTED
+
+
+def test_datagrams_find_their_service_without_a_router(link: OneLink) -> None:
+    """Connected ones as connections do; unconnected ones reach everyone who serves, who answer directly."""
+    servers = [host.serve_datagrams(port=53, answer=lambda data: data) for host in (link.b, link.c)]
+    connected, unconnected = link.a.kernel.udp.socket(), link.a.kernel.udp.socket()
+    own = ServiceID.from_hex("0xaa")
+    link.a.stack.open_datagram_socket(unconnected.local[1], own)
+    target = Target(Action.DEMUX, port=unconnected.local[1], protocol=PROTOCOL_UDP)
+    link.a.stack.service_table.set_rule(Rule(Prefix.of(own), (target,)), "local")
+    link.a.sendto(connected, b"flow")
+    link.world.run(1)
+    assert connected.data == [b"flow"] and len([server for server in servers if server.data]) == 1
+    link.a.sendto(unconnected, b"all")
+    link.world.run(1)
+    assert unconnected.data == [b"all", b"all"]

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from serval_node.sal.events import Refusal, SynForwarded
 from serval_node.sal.explanation import Arrival, Outlook, Place, Standing, TargetOutlook
-from serval_node.sal.kernel_side import own_address
 from serval_node.sal.resolution import network_actions, network_mode, program_actions, resolve
 from serval_node.sal.service_table import Action, ResolutionMode, Rule, Selector, Target
 from serval_node.wire.ipv4 import address
@@ -83,7 +82,7 @@ def test_a_real_resolution_takes_what_was_foretold(
             host.stack.service_table,
             WEB_ID,
             size=40,
-            key=lambda entry: address(A) if arrives else own_address(host.stack._context, entry),
+            key=lambda entry: address(A) if arrives else host.stack._context.own_address(entry),
             rng=random.Random(turns),
             now=0.0,
             actions=network_actions(mode, forwarding=forwarding) if arrives else program_actions(mode),

@@ -14,7 +14,6 @@ from serval_node.sal.service_table import Action, Rule, Target
 from serval_node.sal.states import State
 from serval_node.wire.ipv4 import (
     ICMP_HOST_UNREACHABLE,
-    ICMP_PORT_UNREACHABLE,
     PROTOCOL_ICMP,
     PROTOCOL_SERVAL,
     PROTOCOL_TCP,
@@ -131,11 +130,12 @@ def test_sal_syn_must_carry_a_tcp_syn(pair: Pair, flags: int) -> None:
 
 
 @pytest.mark.parametrize("segment", [b"", build_udp(0, 0)])
-def test_datagram_request_is_refused(pair: Pair, segment: bytes) -> None:
-    """Datagrams are not carried yet; the client sees a time-out, not a broken connection."""
+def test_a_tcp_listener_is_no_target_for_datagrams(pair: Pair, segment: bytes) -> None:
+    """A host stays silent: the repeated SYN may find another instance."""
     extensions = (Control(ControlFlag.SYN, 1, 0, b"nonce678"), Service(WEB_ID))
     arrive(pair, encode(SalPacket(5, 0, PROTOCOL_UDP, extensions, segment)), source=_CLIENT, destination=_SERVER)
-    assert pair.e.count(Refusal.UNSUPPORTED_TRANSPORT) == 1 and not list(pair.e.stack.flows)
+    assert pair.e.count(Refusal.NO_RULE) == 1 and not list(pair.e.stack.flows)
+    assert not pair.world.seen
 
 
 def test_control_of_later_versions_is_ignored(connected: Pair) -> None:
@@ -150,13 +150,13 @@ def test_control_of_later_versions_is_ignored(connected: Pair) -> None:
     assert flow.state is State.CONNECTED and flow.peer_address == _SERVER
 
 
-def test_ping_and_udp_get_an_error(pair: Pair) -> None:
+def test_ping_and_datagrams_to_nobody_get_an_error(pair: Pair) -> None:
     """Nobody waits for an answer that cannot come; errors are not answered by errors."""
-    target = NAMES[WEB]
     ping = bytes((8, 0, 0, 0, 0, 1, 0, 1)) + b"payload"
+    target = bytes((198, 18, 250, 250))
     for protocol, payload, codes in (
         (PROTOCOL_ICMP, ping, [ICMP_HOST_UNREACHABLE]),
-        (PROTOCOL_UDP, build_udp(4000, 53, b"query"), [ICMP_PORT_UNREACHABLE]),
+        (PROTOCOL_UDP, build_udp(4000, 53, b"query"), [ICMP_HOST_UNREACHABLE]),
         (PROTOCOL_ICMP, bytes((3, 1)) + bytes(30), []),
         (47, b"gre", []),
     ):
@@ -164,7 +164,8 @@ def test_ping_and_udp_get_an_error(pair: Pair) -> None:
         pair.a.from_kernel(build_ipv4(SAL0, target, protocol, payload), 0)
         pair.a.settle()
         assert [code for _, code in pair.a.kernel.icmp] == codes
-    assert pair.a.count(Refusal.UNSUPPORTED_TRANSPORT) == 4
+    assert pair.a.count(Refusal.UNSUPPORTED_TRANSPORT) == 3
+    assert pair.a.count(Refusal.UNKNOWN_VIRTUAL_ADDRESS) == 1
     pair.a.from_kernel(build_ipv4(SAL0, bytes((224, 0, 0, 22)), PROTOCOL_UDP, build_udp(1, 2)), 0)
     pair.a.from_kernel(b"\x60" + bytes(60), 0)
     pair.a.settle()

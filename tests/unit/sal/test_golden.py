@@ -32,7 +32,7 @@ _SYN, _ACK, _RST, _FIN = ControlFlag.SYN, ControlFlag.ACK, ControlFlag.RST, Cont
 
 @dataclass(frozen=True)
 class Captured:
-    """A captured TCP packet over SAL."""
+    """A captured packet of TCP or UDP over SAL."""
 
     time: float
     ip: Ipv4Header
@@ -44,16 +44,16 @@ class Captured:
         return self.ip.payload(self.whole)
 
 
-def captured(name: str) -> list[Captured]:
-    return list(_captured(name))
+def captured(name: str, protocol: int = PROTOCOL_TCP) -> list[Captured]:
+    return list(_captured(name, protocol))
 
 
-def _captured(name: str) -> Iterator[Captured]:
+def _captured(name: str, protocol: int) -> Iterator[Captured]:
     for frame in read_ipv4(GOLDEN / f"{name}.pcap"):
         header = Ipv4Header.decode(frame.data)
         if header.protocol == PROTOCOL_SERVAL:
             packet = decode(header.payload(frame.data))
-            if packet.protocol == PROTOCOL_TCP:
+            if packet.protocol == protocol:
                 yield Captured(frame.time, header, packet, frame.data)
 
 
@@ -90,6 +90,8 @@ class Scripted(random.Random):
 class End:
     """Our stack as the client or the server of a captured conversation."""
 
+    protocol = PROTOCOL_TCP
+
     def __init__(self, packets: list[Captured], client: bool) -> None:
         self.syn = next(found for found in packets if control_of(found.packet).flags == _SYN)
         self.answer = next(found for found in packets if control_of(found.packet).flags == _SYN | _ACK)
@@ -98,7 +100,7 @@ class End:
         self.client = client
         self.service_id: ServiceID = self.syn.packet.services[0]
         self.stack = Stack(config=StackConfig(), environment=self, rng=Scripted(own.packet))
-        target = Target(Action.DEMUX, port=LISTEN_PORT, protocol=PROTOCOL_TCP)
+        target = Target(Action.DEMUX, port=LISTEN_PORT, protocol=self.protocol)
         if client:
             target = Target(Action.FORWARD, address=self.syn.ip.destination)
         self.stack.service_table.set_rule(Rule(Prefix.of(self.service_id), (target,)), "hand")
@@ -109,6 +111,9 @@ class End:
     def source_address(self, destination: Address) -> Address | None:
         return self.own
 
+    def link_mtu(self, address: Address) -> int:
+        return 1500
+
     def is_local(self, address: Address) -> bool:
         return address == self.own
 
@@ -118,8 +123,8 @@ class End:
     def kernel(self, segment: bytes, now: float) -> list[bytes]:
         port = PORT if self.client else LISTEN_PORT
         peer, peer_port = self.kernel_peer
-        packet = to_kernel(segment, PROTOCOL_TCP, SAL0, peer, port, peer_port)
-        self.stack.kernel_packet(build_ipv4(SAL0, peer, PROTOCOL_TCP, packet), 0, now)
+        packet = to_kernel(segment, self.protocol, SAL0, peer, port, peer_port)
+        self.stack.kernel_packet(build_ipv4(SAL0, peer, self.protocol, packet), 0, now)
         return self._outputs()
 
     def network(self, found: Captured, now: float) -> list[bytes]:
@@ -133,8 +138,7 @@ class End:
                 sent.append(unmarked(output.data))
             elif isinstance(output, Deliver):
                 header = Ipv4Header.decode(output.packet)
-                tcp = TcpHeader.decode(header.payload(output.packet))
-                self.kernel_peer = header.source, tcp.source_port
+                self.kernel_peer = header.source, int.from_bytes(header.payload(output.packet)[:2], "big")
                 self.delivered.append(header.payload(output.packet))
         self.sent += sent
         return sent
@@ -199,6 +203,9 @@ def test_our_router_forwards_as_the_original_does(name: str, router: str) -> Non
     class Router:
         def source_address(self, destination: Address) -> Address | None:
             return address(router)
+
+        def link_mtu(self, found: Address) -> int:
+            return 1500
 
         def is_local(self, found: Address) -> bool:
             return found == address(router)

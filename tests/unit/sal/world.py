@@ -17,12 +17,13 @@ from serval_node.sal.outputs import Deliver, InstallPath, Output, RemovePath, Se
 from serval_node.sal.service_table import Action, Target
 from serval_node.sal.stack import Stack, StackConfig
 from serval_node.wire.encapsulation import encapsulate, open_packet
-from serval_node.wire.ipv4 import PROTOCOL_SERVAL, PROTOCOL_TCP, Ipv4Header, UdpPorts, address, build_ipv4
+from serval_node.wire.ipv4 import PROTOCOL_SERVAL, PROTOCOL_TCP, PROTOCOL_UDP, Ipv4Header, UdpPorts, address, build_ipv4
 from serval_node.wire.naming import SERVICE_PORT_ANY, Naming
 from serval_node.wire.sal_header import SalPacket, bare_header, decode
 from serval_node.wire.serviceid import Prefix, ServiceID
 from serval_node.wire.transport import FIN, RST, SYN, TcpHeader, split, to_kernel, to_wire, verify
 from tests.unit.sal.fake_tcp import Kernel, Listener, Socket
+from tests.unit.sal.fake_udp import UdpSocket
 
 SAL0 = address("198.18.0.1")
 LOOPBACK = address("127.0.0.1")
@@ -50,6 +51,7 @@ class Names:
     routes: Callable[[bytes], bool]
     exact: dict[bytes, ServiceID] = field(default_factory=dict)
     others: set[bytes] = field(default_factory=set)
+    mtu: int = 1500
 
     def source_address(self, destination: bytes) -> bytes | None:
         if destination == LOOPBACK:
@@ -66,6 +68,9 @@ class Names:
             if known == address:
                 return NAMING.service_id(name, 0 if port == SERVICE_PORT_ANY else port)
         return None
+
+    def link_mtu(self, address: bytes) -> int:
+        return self.mtu
 
 
 class Host:
@@ -103,6 +108,27 @@ class Host:
         target = Target(Action.DEMUX, port=port, protocol=PROTOCOL_TCP, listen_address=at, priority=32000)
         self.stack.service_table.add_target(prefix, target, "local")
         return listener
+
+    def serve_datagrams(
+        self, prefix: Prefix = WEB_BIND, port: int = 53, *, answer: Callable[[bytes], bytes] | None = None
+    ) -> UdpSocket:
+        """A UDP socket with its DEMUX rule."""
+        target = Target(Action.DEMUX, port=port, protocol=PROTOCOL_UDP, priority=32000)
+        self.stack.service_table.add_target(prefix, target, "local")
+        return self.kernel.udp.socket(port, answer=answer)
+
+    def sendto(self, socket: UdpSocket, data: bytes, name: str = WEB, port: int = SERVICE_PORT_ANY) -> None:
+        socket.sendto(data, (NAMES[name], port))
+        self.settle()
+
+    def close_udp(self, socket: UdpSocket) -> None:
+        """The program closes it: the daemon tells of each flow that no other socket stands behind."""
+        socket.close()
+        for flow in [flow for flow in self.stack.flows if flow.protocol == PROTOCOL_UDP]:
+            if flow.kernel_local == socket.local:
+                self.stack.kernel_socket_gone(*flow.kernel_key, self.now, PROTOCOL_UDP)
+        self.stack.datagram_socket_gone(socket.local[1])
+        self.settle()
 
     def unserve(self, listener: Listener, prefix: Prefix = WEB_BIND) -> None:
         entry = self.stack.service_table.get(prefix)
