@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import signal
 import subprocess
 import sys
@@ -50,6 +49,11 @@ def script(node: Node, lines: Sequence[str]) -> str:
     return run(node, ["sh", "-ec", "\n".join(lines)])
 
 
+def batch(program: str, lines: Sequence[str]) -> str:
+    """A shell line that gives `ip` or `tc` many of its commands at once; at the first that fails it stops."""
+    return f"{program} -batch - <<'END'\n" + "\n".join(lines) + "\nEND"
+
+
 def end_shell(node: Node) -> None:
     """End a node's shell, with what runs in it; one that does not hear is killed."""
     if node.shell and node.shell.poll() is None:
@@ -94,14 +98,16 @@ class EmulatedNode(Node):
 
     def configure(self) -> None:
         """Set sysctls, addresses and routes; raises TestbedError. Interfaces must be there."""
-        lines = [f"sysctl -q -w {name}={value}" for name, value in self.sysctls().items()]
-        lines.append("ip link set lo up")
+        settings = [f"{name}={value}" for name, value in self.sysctls().items()]
+        commands = ["link set lo up"]
         for interface in self.intfList():
-            lines.append(f"sysctl -q -w net.ipv4.conf.{interface.name}.rp_filter=0")
+            settings.append(f"net.ipv4.conf.{interface.name}.rp_filter=0")
             if interface.ip is not None:
-                lines.append(f"ip address replace {interface.ip}/{interface.prefixLen} brd + dev {interface.name}")
-            lines.append(f"ip link set {interface.name} up")
-        script(self, lines + self.route_lines())
+                commands.append(f"address replace {interface.ip}/{interface.prefixLen} brd + dev {interface.name}")
+            commands.append(f"link set {interface.name} up")
+        commands += [" ".join(route_command("replace", *route)[1:]) for route in self.routes()]
+        # Few programs: in a large network their starts are most of the time that it takes.
+        script(self, [f"sysctl -q -w {' '.join(settings)}", batch("ip", commands)])
 
     def sysctls(self) -> dict[str, int]:
         return {**SYSCTLS, "net.ipv4.ip_forward": 1} if self.params.get("ip_forward") else dict(SYSCTLS)
@@ -120,9 +126,6 @@ class EmulatedNode(Node):
             *([(DEFAULT, default)] if default else []),
             *((destination, f"via {gateway}") for destination, gateway in declared),
         ]
-
-    def route_lines(self) -> list[str]:
-        return [shlex.join(route_command("replace", *route)) for route in self.routes()]
 
     def addresses(self) -> list[str]:
         """Its IPv4 addresses, in the order of its interfaces."""

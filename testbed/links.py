@@ -12,7 +12,7 @@ import os
 import re
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -36,6 +36,7 @@ _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
 _DELAY = re.compile(r"(\d+(?:\.\d+)?)(us|ms|s)\Z")
 _RATE = re.compile(r"\brate (\d+(?:\.\d+)?)([KMGT]?)bit\b.* burst (\d+)([KM]?)b\b")
 _SCALE = {"": 1, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
+_GOING = 77  # the group of interfaces that are taken away
 _BINARY = {"": 1, "K": 1 << 10, "M": 1 << 20}
 
 
@@ -112,10 +113,12 @@ def rate_lines(interface: str, shape: Shape, leaf: str | None = None) -> list[st
     ]
 
 
-def check_rate(interface: Intf, shape: Shape) -> None:
-    """Read back what tc was told; raises TestbedError when the interface has something else."""
+def check_rate(interface: Intf, shape: Shape, shown: str | None = None) -> None:
+    """Read back what tc was told (`shown`, or now); raises TestbedError when the interface has something else."""
     assert shape.rate is not None
-    achieved = parse_class(hosts.run(interface.node, ["tc", "class", "show", "dev", interface.name]))
+    if shown is None:
+        shown = hosts.run(interface.node, ["tc", "class", "show", "dev", interface.name])
+    achieved = parse_class(shown)
     if abs(achieved.rate / (shape.rate * 1e6) - 1) > RATE_TOLERANCE:
         raise TestbedError(
             f"{interface.name}: asked for {shape.rate:g} Mbit/s, tc shows {achieved.rate / 1e6:g} Mbit/s",
@@ -137,7 +140,7 @@ def netem_available() -> bool:
 
 
 class LinkRelay:
-    """The relay process of one link, and its control socket."""
+    """The relay process of one link, and its control socket. The constructor does not wait for it."""
 
     _numbers = itertools.count(1)
 
@@ -148,12 +151,11 @@ class LinkRelay:
         argv += ["--delay", repr(shape.delay), "--loss", repr(shape.loss)]
         argv += ["--seed", str(seed)] if seed is not None else []
         log = logs / f"relay-{ends[0]}.log"
-        self._daemon = daemon = processes.start(f"relay of {name}", argv, log=log, cwd=sandbox.ROOT)
-        try:
-            daemon.wait_ready(lambda: daemon.printed().endswith("ready\n"))
-        except BaseException:  # Ctrl-C too: what failed to start is not left running, nor its socket in the way
-            self.stop()
-            raise
+        self._daemon = processes.start(f"relay of {name}", argv, log=log, cwd=sandbox.ROOT)
+
+    def wait_ready(self) -> None:
+        """Wait until it passes frames on; raises TestbedError."""
+        self._daemon.wait_ready(lambda: self._daemon.printed().endswith("ready\n"))
 
     def request(self, op: str, **fields: Any) -> dict[str, Any]:
         """One request to the relay (see testbed.relay); raises TestbedError."""
@@ -210,18 +212,26 @@ class EmulatedLink(Link):
             processes.run(["ip", "link", "set", end, "up"])
 
     def apply(self, *, userspace_switches: bool, logs: Path, seed: int | None = None) -> None:
-        """Give both ends their rate, delay and loss, and read it back; raises TestbedError. Call it once all is up."""
+        """Give both ends their rate, delay and loss, and read it back; raises TestbedError. Call it once all is up, and
+        `wait_ready` before anything is to pass.
+        """
         for interface, other in ((self.intf1, self.intf2), (self.intf2, self.intf1)):
+            lines = []
             if userspace_switches and isinstance(other.node, OVSSwitch) and not isinstance(interface.node, OVSSwitch):
                 # Segments whose checksum is left to hardware that is not there pass no switch in user space.
-                hosts.run(interface.node, ["ethtool", "-K", interface.name, "tx", "off"])
+                lines.append(f"ethtool -K {interface.name} tx off")
             else:
                 self._whole_segments.append(interface)
-            self._apply_rate(interface)
+            self._shape_end(interface, lines)
         if self.wire_ends is not None:
             if self.shape.loss > 0:
                 self._split_frames(True)
             self.relay = LinkRelay(self.name, self.wire_ends, self.shape, seed, logs)
+
+    def wait_ready(self) -> None:
+        """Wait for the relay, if there is one; raises TestbedError."""
+        if self.relay is not None:
+            self.relay.wait_ready()
 
     def impair(self, *, delay: float | None = None, loss: float | None = None, hole: bool | None = None) -> None:
         """Change a relayed link while it runs: delay in seconds one way, loss in percent, black hole on or off."""
@@ -234,30 +244,44 @@ class EmulatedLink(Link):
 
     def stop(self) -> None:
         """Take it away; what is in a host's namespace goes with the host."""
-        if self.relay is not None:
-            self.relay.stop()
-            self.relay = None
-        names = [interface.name for interface in (self.intf1, self.intf2) if not interface.node.inNamespace]
-        for name in (*names[:1], *(self.wire_ends or ())):
-            if (Path("/sys/class/net") / name).exists():
-                processes.run(["ip", "link", "del", name])
+        remove([self])
 
-    def _apply_rate(self, interface: Intf) -> None:
+    def _shape_end(self, interface: Intf, lines: list[str]) -> None:
+        """Run shell lines and those for the rate in one go: each program costs as much as all that it does here."""
         leaf = None
         if self.mechanism == "netem":
             packets = 1000 + round((self.shape.rate or 1000) * 1e6 / 8 * self.shape.delay / FRAME_BYTES)
             leaf = f"netem delay {self.shape.delay * 1e6:.0f}us loss {self.shape.loss:g}% limit {packets}"
         if self.shape.rate is not None:
-            hosts.script(interface.node, rate_lines(interface.name, self.shape, leaf))
-            check_rate(interface, self.shape)
+            commands = [*rate_lines(interface.name, self.shape, leaf), f"tc class show dev {interface.name}"]
+            lines.append(hosts.batch("tc", [command.removeprefix("tc ") for command in commands]))
         elif leaf is not None:
-            hosts.run(interface.node, ["tc", "qdisc", "replace", "dev", interface.name, "root", *leaf.split()])
+            lines.append(f"tc qdisc replace dev {interface.name} root {leaf}")
+        shown = hosts.script(interface.node, lines) if lines else ""
+        if self.shape.rate is not None:
+            check_rate(interface, self.shape, shown)
 
     def _split_frames(self, split: bool) -> None:
         # Loss is meant per frame; an offloaded segment would be lost as a whole.
         on = "off" if split else "on"
         for interface in self._whole_segments:
             hosts.run(interface.node, ["ethtool", "-K", interface.name, "tso", on, "gso", on])
+
+
+def remove(links: Iterable[EmulatedLink]) -> None:
+    """Take links away, relays first; raises TestbedError."""
+    names: list[str] = []
+    for link in links:
+        if link.relay is not None:
+            link.relay.stop()
+            link.relay = None
+        ends = [interface.name for interface in (link.intf1, link.intf2) if not interface.node.inNamespace]
+        names += [*ends[:1], *(link.wire_ends or ())]
+    there = [name for name in names if (Path("/sys/class/net") / name).exists()]
+    if there:
+        # As a group they go together: for each one alone the kernel waits until no processor can be using it.
+        commands = [f"link set {name} group {_GOING}" for name in there] + [f"link del group {_GOING}"]
+        processes.run(["sh", "-ec", hosts.batch("ip", commands)])
 
 
 def _wire_name(interface: str) -> str:

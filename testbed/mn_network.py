@@ -137,6 +137,9 @@ class MnNetwork(Mininet):
                     # Segments whose checksum is left to hardware that is not there pass no switch in user space.
                     if isinstance(other.node, OVSSwitch) and not isinstance(end.node, Switch):
                         hosts.run(end.node, ["ethtool", "-K", end.name, "tx", "off"])
+        for link in self.links:
+            if isinstance(link, EmulatedLink):
+                link.wait_ready()
 
     def _start_nodes(self) -> None:
         assert self._launcher is not None

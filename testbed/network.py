@@ -22,7 +22,7 @@ from mininet.net import Mininet
 from mininet.node import Node
 from mininet.topo import Topo
 
-from testbed import frameworks, hosts, link_status, nodes, openvswitch, processes, sandbox, switches, sysctl
+from testbed import frameworks, hosts, link_status, links, nodes, openvswitch, processes, sandbox, switches, sysctl
 from testbed.errors import TestbedError, report
 from testbed.hosts import EmulatedNode, PlainHost, PlainRouter, ServalHost
 from testbed.links import EmulatedLink
@@ -223,6 +223,8 @@ class ServalNetwork(Mininet):
                 self._start_daemons()
             with self._step(f"{len(self.topo.hosts())} hosts and {len(self.topo.links())} links"):
                 self._build()
+            with self._step("controller ready" if self.has_controller else "launcher ready"):
+                self._wait_daemons()
             with self._step(f"{len(self.switches)} switches"):
                 self._start_switches()
             with self._step("rates and delays"):
@@ -246,6 +248,8 @@ class ServalNetwork(Mininet):
         """Undo everything in reverse order; a step that fails is reported and the next one is done. Call it as often
         as you like. Returns whether no step failed."""
         well = True
+        for instance in self.instances:
+            instance.ask_to_end()
         while self._undo:
             what, undo = self._undo.pop()
             try:
@@ -399,7 +403,7 @@ class ServalNetwork(Mininet):
         self.say(f"  {what}: {time.monotonic() - begun:.1f} s")
 
     def _start_daemons(self) -> None:
-        # All three take their time with imports.
+        # Controller and launcher take their time with imports: they are waited for when the hosts are there.
         if self.has_controller:
             self._controller = self._launch_controller()
             self.undo_at_stop("the controller", self.stop_controller)
@@ -407,6 +411,9 @@ class ServalNetwork(Mininet):
         self.undo_at_stop("the nodes' launcher", self._launcher.stop)
         switch = openvswitch.start(self.logs)
         self.undo_at_stop("Open vSwitch", switch.stop)
+
+    def _wait_daemons(self) -> None:
+        assert self._launcher is not None
         self._launcher.wait_ready()
         if self._controller is not None:
             self._controller.wait_ready(partial(controller_ready, self._controller))
@@ -417,7 +424,7 @@ class ServalNetwork(Mininet):
     def _build(self) -> None:
         # Undone in the reverse of: hosts (their namespaces), links.
         self.undo_at_stop("hosts", lambda: [node.terminate() for node in (*self.hosts, *self.switches)])
-        self.undo_at_stop("links", lambda: [link.stop() for link in self.links])
+        self.undo_at_stop("links", lambda: links.remove(self.links))
         # New interfaces on the switches' side stay silent; loopback keeps what it has.
         sysctl.write("net.ipv6.conf.default.disable_ipv6", 1)
         self.build()
@@ -432,6 +439,8 @@ class ServalNetwork(Mininet):
         userspace = openvswitch.datapath_type().name == "user"
         for link in self.links:
             link.apply(userspace_switches=userspace, logs=self.logs, seed=self.seed)
+        for link in self.links:
+            link.wait_ready()
 
     def _start_nodes(self) -> None:
         assert self._launcher is not None

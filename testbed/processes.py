@@ -34,6 +34,7 @@ class Daemon:
         self.log = log
         self._process = process
         self._log_start = log_start
+        self._asked_to_end = False
 
     @property
     def pid(self) -> int:
@@ -62,15 +63,20 @@ class Daemon:
                 raise self._error(f"{self.name} was not ready within {timeout:g} s")
             time.sleep(POLL_SECONDS)
 
+    def ask_to_end(self) -> None:
+        """Sends SIGTERM, once, and does not wait: of several that are to end, each ends while the others do."""
+        if self.alive and not self._asked_to_end:
+            self._asked_to_end = True
+            self._process.terminate()
+            # One that was stopped (Ctrl-Z, a debugger) would not hear it before the limit.
+            self._process.send_signal(signal.SIGCONT)
+
     def stop(self, *, timeout: float = STOP_SECONDS) -> int:
         """Ends it by SIGTERM, after `timeout` seconds by SIGKILL, and returns its status as subprocess gives it.
 
         May be called again, and after it has ended by itself.
         """
-        if self.alive:
-            self._process.terminate()
-            # One that was stopped (Ctrl-Z, a debugger) would not hear it before the limit.
-            self._process.send_signal(signal.SIGCONT)
+        self.ask_to_end()
         try:
             return self._process.wait(timeout)
         except subprocess.TimeoutExpired:

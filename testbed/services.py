@@ -51,6 +51,10 @@ class Instance:
         self._killed = True
         return server
 
+    def ask_to_end(self) -> None:
+        """Does not wait; `stop` does."""
+        self._daemon.ask_to_end()
+
     def stop(self) -> None:
         self._daemon.stop()
 

@@ -149,6 +149,8 @@ def _build(
         _finish(node, mtu, routed)
     for link in links:
         link.apply(userspace_switches=False, logs=logs)
+    for link in links:
+        link.wait_ready()
     return client, server, others, links[0]
 
 

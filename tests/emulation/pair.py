@@ -57,6 +57,7 @@ def pair(logs: Path, *, seed: int | None = None, **shape: Any) -> Iterator[Pair]
                 node.defaultIntf().setIP(f"{address}/24")
                 node.configure()
             link.apply(userspace_switches=False, logs=logs, seed=seed)
+            link.wait_ready()
             yield Pair(*nodes, link, logs)
         finally:
             link.stop()

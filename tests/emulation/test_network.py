@@ -107,12 +107,9 @@ def test_kernel_tcp_passes_the_switches(nothing_left: None) -> None:
         net.stop()
 
 
-def test_a_controller_that_cannot_start_is_named_with_its_log(
-    nothing_left: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("testbed.network.CONTROLLER_HOST", "198.51.100.1")
-    net = ServalNetwork(Datacenter(**SMALL))
-    with pytest.raises(TestbedError, match=r"the controller .*") as failed:
+def test_a_controller_that_cannot_start_is_named_with_its_log(nothing_left: None) -> None:
+    net = ServalNetwork(Datacenter(**SMALL), controller_options=["--app", "no_such_app"])
+    with pytest.raises(TestbedError, match=r"the controller ended during its start .*no_such_app") as failed:
         net.start()
     assert "controller.log" in str(failed.value)
     assert Path(net.logs / "controller.log").read_text()

@@ -118,6 +118,7 @@ def test_a_start_that_is_interrupted_leaves_no_empty_directory(
     captured: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     net = ServalNetwork.__new__(ServalNetwork)  # a real one is built in a sandbox only
+    net.instances = []
     net._undo = []
     options = launch._parser("datacenter", Datacenter).parse_args(["--capture"])
     monkeypatch.setattr(launch, "RESULTS", tmp_path / "results")
@@ -132,6 +133,7 @@ def test_a_start_that_is_interrupted_leaves_no_empty_directory(
 
 def test_a_directory_that_was_there_before_stays(tmp_path: Path) -> None:
     net = ServalNetwork.__new__(ServalNetwork)
+    net.instances = []
     net._undo = []
     options = launch._parser("datacenter", Datacenter).parse_args(["--capture", str(tmp_path)])
     launch._Run("datacenter", net, options)._capture_directory()
@@ -162,6 +164,7 @@ def test_what_fails_at_the_stop_shows_in_the_status(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     net = ServalNetwork.__new__(ServalNetwork)  # a real one is built in a sandbox only
+    net.instances = []
     net._undo = []
     net.undo_at_stop("the capture", (Path("/nowhere") / "at all").read_text)
     monkeypatch.setattr(launch, "_prepare_process", lambda: None)
