@@ -151,6 +151,13 @@ class Launcher:
         return json.loads(data)
 
 
+def client(host: ServalHost) -> Client:
+    """A connection to a node's control socket that stays open, for whoever must not pay for opening one. Its requests
+    raise ControlError; the caller closes it.
+    """
+    return Client(host.control_path)
+
+
 def ask(host: ServalHost, op: str, **fields: Any) -> dict[str, Any]:
     """One request to a node's control socket; raises TestbedError."""
     return request(host.control_path, f"the node of {host.name}", op, log=host.log_path, **fields)

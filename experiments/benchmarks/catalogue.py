@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from experiments.benchmarks import connecting, fifty, goodput
+from experiments.benchmarks import connecting, fifty, goodput, handover
 from testbed.errors import TestbedError
 from testbed.measure.plan import Benchmark
 
-BENCHMARKS: tuple[Benchmark, ...] = (*goodput.BENCHMARKS, *connecting.BENCHMARKS, *fifty.BENCHMARKS)
+BENCHMARKS: tuple[Benchmark, ...] = (
+    *goodput.BENCHMARKS,
+    *connecting.BENCHMARKS,
+    *fifty.BENCHMARKS,
+    *handover.BENCHMARKS,
+)
 
 
 def choose(names: Sequence[str]) -> list[Benchmark]:
-    """The benchmarks of these names, all without any; "connect" stands for all that begin so. Raises TestbedError."""
+    """The benchmarks of these names; "connect" stands for all that begin so. Without any name all, but for those that
+    take too long to be measured unasked. Raises TestbedError.
+    """
     chosen: list[Benchmark] = []
     for name in names:
         found = [one for one in BENCHMARKS if one.name == name or one.name.startswith(f"{name}-")]
@@ -20,4 +27,4 @@ def choose(names: Sequence[str]) -> list[Benchmark]:
             known = ", ".join(one.name for one in BENCHMARKS)
             raise TestbedError(f"no benchmark {name!r}", f"there are: {known}")
         chosen += [one for one in found if one not in chosen]
-    return chosen or list(BENCHMARKS)
+    return chosen or [one for one in BENCHMARKS if not one.by_name]

@@ -60,7 +60,12 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help="benchmarks (default: all; --list names them)")
+    parser.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help="benchmarks, named by --list (default: all that say nothing else there)",
+    )
     parser.add_argument("--pairs", type=_count, default=None, help=f"pairs of each kind (default: {DEFAULT_PAIRS})")
     parser.add_argument("--seed", type=int, help="of the order of the pairs (default: drawn, and recorded)")
     parser.add_argument("--quick", action="store_true", help="very short runs and 2 pairs: does it work at all?")
@@ -88,7 +93,7 @@ def _list(options: argparse.Namespace) -> int:
     for benchmark in BENCHMARKS:
         seconds = benchmark.seconds(settings, machine.GAP_SECONDS)
         title = benchmark.titled(settings) + (analysis.QUICK if settings.quick else "")
-        print(f"{benchmark.name:<16} {duration(seconds):>12}  {title}")
+        print(f"{benchmark.name:<20} {duration(seconds):>12}  {title}{' (only by name)' if benchmark.by_name else ''}")
     return 0
 
 

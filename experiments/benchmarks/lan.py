@@ -9,19 +9,15 @@ On it run, beside the Serval nodes: the server of all variants at eve, the clien
 
 from __future__ import annotations
 
-import json
-import socket
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from mininet.net import Mininet
 
-from testbed import hosts, nodes, processes, sandbox
-from testbed.errors import TestbedError
+from experiments.benchmarks.programs import Program, Worker
+from testbed import hosts, nodes
 from testbed.hosts import EmulatedNode, PlainRouter, ServalHost
 from testbed.links import EmulatedLink
 
@@ -31,8 +27,6 @@ DIRECT, ROUTED, BULK = "direct.example", "routed.example", "bulk.example"
 """Services of the server: the first two differ in their way there, over the client's own rule or the service router."""
 CLIENT_BOUNCE, SERVER_BOUNCE = "10.77.0.1", "10.77.0.2"
 CONGESTION_CONTROL = hosts.CONGESTION_CONTROL
-ORDER_SECONDS = 90.0
-_DIRECTORY = Path("/run/testbed/bench")
 
 
 class Lan:
@@ -41,22 +35,11 @@ class Lan:
     def __init__(self, client: ServalHost, server: ServalHost, link: EmulatedLink, logs: Path) -> None:
         self.client, self.server, self.link, self.logs = client, server, link, logs
         self.node_pids: dict[str, int] = {}
-        self._stream: Any = None
+        self.worker: Worker
 
     def order(self, op: str, **arguments: Any) -> dict[str, Any]:
         """One order for the worker, see worker.py; raises TestbedError."""
-        try:
-            self._stream.write(json.dumps({"op": op, **arguments}).encode() + b"\n")
-            self._stream.flush()
-            line = self._stream.readline()
-        except OSError as error:
-            raise TestbedError(f"the client's worker: {error}", f"its log is {self.logs / 'worker.log'}") from None
-        if not line:
-            raise TestbedError("the client's worker has ended", f"its log is {self.logs / 'worker.log'}")
-        answer = json.loads(line)
-        if not answer.pop("ok"):
-            raise TestbedError(f"{op} to {arguments['target']}: {answer['error']}", f"logs are in {self.logs}")
-        return answer
+        return self.worker.order(op, **arguments)
 
     def virtual(self, name: str, port: int) -> list[Any]:
         """The virtual address and port of a name, as an ordinary program at the client would find it."""
@@ -69,13 +52,6 @@ class Lan:
         for interface in (self.link.intf1, self.link.intf2):
             features = ["tso", word, "gso", word, "gro", word]
             hosts.run(interface.node, ["ethtool", "-K", interface.name, *features])
-
-    def connect_worker(self, path: Path) -> socket.socket:
-        channel = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        channel.settimeout(ORDER_SECONDS)
-        channel.connect(str(path))
-        self._stream = channel.makefile("rwb")
-        return channel
 
     def facts(self) -> dict[str, Any]:
         shown = hosts.run(self.client, ["ethtool", "-k", self.link.intf1.name])
@@ -99,7 +75,6 @@ class Lan:
 def lan(logs: Path, *, routed: bool = False, mtu: int = 1500, bounce: bool = True, **shape: Any) -> Iterator[Lan]:
     """Build it, start everything, wait until it works; raises TestbedError. `shape`: bw, delay, loss of the link."""
     undo: list[Callable[[], object]] = []
-    _DIRECTORY.mkdir(parents=True, exist_ok=True)
     try:
         client, server, others, link = _build(undo, logs, routed, mtu, shape)
         network = Lan(client, server, link, logs)
@@ -190,34 +165,26 @@ def _rules(network: Lan, serval: Sequence[ServalHost]) -> None:
         forward(router, ROUTED, address)
 
 
-def _says_ready(daemon: processes.Daemon) -> bool:
-    return "ready" in daemon.printed()
-
-
 def _start_programs(undo: list[Callable[[], object]], network: Lan, bounce: bool, mtu: int) -> None:
-    path = _DIRECTORY / "worker.sock"
-    path.unlink(missing_ok=True)
-    client, server = network.client, network.server
+    client, server, logs = network.client, network.server, network.logs
+    network.worker = Worker("worker", client, ["experiments.benchmarks.worker"], logs)
+    undo += [network.worker.stop, network.worker.close]
     programs: list[tuple[str, ServalHost, list[str]]] = [
         ("answers", server, ["experiments.benchmarks.server", "answers", str(PORT)]),
         ("sink", server, ["experiments.benchmarks.server", "sink", str(SINK_PORT)]),
-        ("worker", client, ["experiments.benchmarks.worker", str(path)]),
     ]
     if bounce:
         outer = client.addresses()[0], server.addresses()[0]
         inner = [str(mtu - 20)]
-        program = "testbed.measure.bounce"
+        bounce_program = "testbed.measure.bounce"
         programs += [
-            ("bounce-client", client, [program, "bounce0", f"{CLIENT_BOUNCE}/24", *outer, *inner]),
-            ("bounce-server", server, [program, "bounce0", f"{SERVER_BOUNCE}/24", *outer[::-1], *inner]),
+            ("bounce-client", client, [bounce_program, "bounce0", f"{CLIENT_BOUNCE}/24", *outer, *inner]),
+            ("bounce-server", server, [bounce_program, "bounce0", f"{SERVER_BOUNCE}/24", *outer[::-1], *inner]),
         ]
-    started = []
+    started: list[Program] = [network.worker]
     for name, host, words in programs:
-        argv = hosts.inside(host, [sys.executable, "-m", *words])
-        daemon = processes.start(name, argv, log=network.logs / f"{name}.log", cwd=sandbox.ROOT)
-        undo.append(daemon.stop)
-        started.append(daemon)
-    for daemon in started:
-        daemon.wait_ready(partial(_says_ready, daemon))
-    channel = network.connect_worker(path)
-    undo.append(channel.close)
+        program = Program(name, host, words, logs)
+        undo.append(program.stop)
+        started.append(program)
+    for one in started:
+        one.wait_ready()

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from experiments.benchmarks.orders import Operation, serve_orders
 from serval_node import socket as serval
 
 LIMIT = 30.0
@@ -114,31 +115,20 @@ def congestion_control(connection: socket.socket) -> str:
     return connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0").decode()
 
 
-OPERATIONS: dict[str, Callable[..., dict[str, Any]]] = {"connects": connects, "parallel": parallel, "upload": upload}
+def _operation(carry_out: Callable[..., dict[str, Any]]) -> Operation:
+    def operation(order: dict[str, Any], _tell: object) -> dict[str, Any]:
+        target = order.pop("target")
+        try:
+            return carry_out(tuple(target) if isinstance(target, list) else target, **order)
+        except asyncio.TimeoutError:  # no OSError before Python 3.11
+            raise TimeoutError(f"{target}: not all within {LIMIT:g} s") from None
 
-
-def answer(order: dict[str, Any]) -> dict[str, Any]:
-    operation = OPERATIONS[order.pop("op")]
-    if isinstance(order["target"], list):
-        order["target"] = tuple(order["target"])
-    try:
-        return {"ok": True, **operation(**order)}
-    except (OSError, asyncio.TimeoutError, ValueError) as error:
-        return {"ok": False, "error": f"{type(error).__name__}: {error}"}
+    return operation
 
 
 def main() -> None:
     (path,) = sys.argv[1:]
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-        listener.bind(path)
-        listener.listen()
-        print("ready", flush=True)
-        while True:
-            client, _ = listener.accept()
-            with client, client.makefile("rwb") as stream:
-                for line in stream:
-                    stream.write(json.dumps(answer(json.loads(line))).encode() + b"\n")
-                    stream.flush()
+    serve_orders(path, {carry_out.__name__: _operation(carry_out) for carry_out in (connects, parallel, upload)})
 
 
 if __name__ == "__main__":

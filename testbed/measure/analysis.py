@@ -147,9 +147,11 @@ def _equal(entry: Mapping[str, Any], figure: Mapping[str, Any]) -> list[tuple[fl
 
 
 def _noise(entry: Mapping[str, Any], figure: Mapping[str, Any]) -> float | None:
-    """Of a DIFFERENCE in its unit; of a RATIO as a ratio; of a VALUE as that share of its aim or its median."""
+    """Of a DIFFERENCE in its unit; of a RATIO as a ratio; of a VALUE as that share of its aim or its median, or in its
+    unit where the figure says so.
+    """
     equal = _equal(entry, figure)
-    if figure["how"] == DIFFERENCE:
+    if figure["how"] == DIFFERENCE or figure.get("noise_absolute", False):
         width = noise_width(_compared(DIFFERENCE, equal))
         return None if width is None else width * figure["scale"]
     width = noise_width(_compared(RATIO, equal))

@@ -57,6 +57,8 @@ class Figure:
     aim          in the figure's own unit after scaling; None: nothing is asked for
     noise        the variant whose equal pairs show the noise (default: the reference, for VALUE the subject)
     calibration  the variant of which the figure is also given as a multiple
+    noise_absolute  the noise of a VALUE is what equal pairs differ by, and not their share of the value: for metrics
+                 whose noise does not grow with them
     """
 
     label: str
@@ -70,6 +72,7 @@ class Figure:
     aim: float | None = None
     noise: str | None = None
     calibration: str | None = None
+    noise_absolute: bool = False
 
     @property
     def noise_variant(self) -> str:
@@ -113,6 +116,8 @@ class Benchmark:
     setup_seconds: float = 3.0
     quick: Mapping[str, Any] = field(default_factory=dict)
     """What replaces parameters in a quick run; "run_seconds" replaces the estimate."""
+    by_name: bool = False
+    """Too long for a run of all: measured only when it is named."""
 
     def chosen(self, settings: Settings) -> dict[str, Any]:
         """The parameters of this run."""

@@ -29,6 +29,9 @@ ELSEWHERE = (
         "tests/emulation/test_own_apps.py",
     ),
     Elsewhere(r"make bench", "takes eleven minutes", "tests/emulation/test_benchmarks.py"),
+    Elsewhere(
+        r"make bench ARGS=\"handover.*\"", "takes from six minutes to an hour", "tests/emulation/test_handover.py"
+    ),
     Elsewhere(r"make model-check", "takes minutes", "tests/unit/sal/test_model_check.py"),
     Elsewhere(r"(sudo|apt-get) .*", "changes the machine", None),
     Elsewhere(

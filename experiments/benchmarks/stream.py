@@ -1,0 +1,213 @@
+"""A stream in pieces of a millisecond, byte-checked at its receiver: both ends, as helper programs of a benchmark.
+
+    python -m experiments.benchmarks.stream serve PORT MPTCP_PORT     the far end, over TCP and over MPTCP
+    python -m experiments.benchmarks.stream client PATH               the near end: takes orders on a unix socket
+
+An order {"op": "stream", "target": [address, port], "mptcp", "direction": "down" or "up", "rate": bit/s, "seconds"} is
+answered by two lines: {"ok", "started"} when data begins to flow, and {"ok", "times", "bytes", "congestion"} at the
+end: the monotonic times at which the receiver got something, wherever that is. Data moves down to the client or up to
+the server. What is received is compared byte by byte with what was to be sent; a difference is an error.
+"""
+
+from __future__ import annotations
+
+import errno
+import gc
+import json
+import random
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from experiments.benchmarks.orders import serve_orders
+
+IPPROTO_MPTCP = 262
+DOWN, UP = "down", "up"
+PIECE_SECONDS = 0.001
+LIMIT = 60.0
+"""Longest silence of a connection, in seconds."""
+SUBFLOW_SECONDS = 5.0
+_SOL_MPTCP, _MPTCP_INFO = 284, 1
+_FLAGS_AT, _FALLBACK = 8, 1  # in struct mptcp_info of linux/mptcp.h: mptcpi_flags, after eight single bytes
+_PATTERN = random.Random(5).randbytes(1 << 16)
+_TWICE = _PATTERN * 2 + _PATTERN[:1]
+
+
+class WrongData(OSError):
+    """What came is not what was sent."""
+
+
+def mptcp_missing() -> str | None:
+    """Why there is no MPTCP here; None where there is."""
+    try:
+        socket.socket(socket.AF_INET, socket.SOCK_STREAM, IPPROTO_MPTCP).close()
+    except OSError as error:
+        return "kernel without MPTCP" if error.errno == errno.EPROTONOSUPPORT else f"MPTCP: {error.strerror}"
+    enabled = Path("/proc/sys/net/mptcp/enabled")
+    return None if not enabled.exists() or enabled.read_text().strip() == "1" else "net.mptcp.enabled is 0"
+
+
+def pieces(rate: float, seconds: float) -> tuple[int, int]:
+    """How many pieces a stream has, and of how many bytes each is."""
+    return round(seconds / PIECE_SECONDS), round(rate / 8 * PIECE_SECONDS)
+
+
+def send(connection: socket.socket, rate: float, seconds: float) -> float:
+    """Send the stream, each piece at its time or as soon after it as the connection takes it; when it began."""
+    count, size = pieces(rate, seconds)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    begun = time.monotonic()
+    view = memoryview(_TWICE)
+    at = 0
+    for number in range(count):
+        wait = begun + number * PIECE_SECONDS - time.monotonic()
+        if wait > 0:
+            time.sleep(wait)
+        connection.sendall(view[at : at + size])
+        at = (at + size) % len(_PATTERN)
+    connection.shutdown(socket.SHUT_WR)
+    return begun
+
+
+def receive(connection: socket.socket, first: Callable[[float], None] | None = None) -> dict[str, Any]:
+    """Receive to the end and check every byte; `first(time)` hears of the first data. Raises WrongData."""
+    times: list[float] = []
+    buffer = bytearray(len(_PATTERN))
+    view, expected = memoryview(buffer), memoryview(_TWICE)
+    total = 0
+    while count := connection.recv_into(buffer):
+        times.append(time.monotonic())
+        at = total % len(_PATTERN)
+        if view[:count] != expected[at : at + count]:
+            raise WrongData(f"other bytes than were sent, between {total} and {total + count}")
+        total += count
+        if len(times) == 1 and first is not None:
+            first(times[0])
+    return {"times": times, "bytes": total}
+
+
+# -- the far end
+
+
+def serve_one(connection: socket.socket) -> None:
+    """One stream: a line says what is wanted, another one that it may begin."""
+    with connection:
+        connection.settimeout(LIMIT)
+        try:
+            wanted = json.loads(_line(connection))
+            connection.sendall(b"\n")
+            _line(connection)
+            if wanted["direction"] == DOWN:
+                send(connection, wanted["rate"], wanted["seconds"])
+                connection.recv(1)
+            else:
+                connection.sendall(json.dumps(_told(receive, connection)).encode())
+        except (OSError, ValueError) as error:  # the near end says what it made of it
+            print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+
+
+def _told(operation: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
+    try:
+        return operation(*arguments)
+    except WrongData as error:
+        return {"wrong": str(error)}
+
+
+def _line(connection: socket.socket) -> bytes:
+    line = b""
+    while not line.endswith(b"\n"):
+        byte = connection.recv(1)
+        if not byte:
+            raise ConnectionError("the other end closed the connection")
+        line += byte
+    return line
+
+
+def listen(port: int, protocol: int) -> None:
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, protocol)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("0.0.0.0", port))
+    listener.listen()
+
+    def accept() -> None:
+        while True:
+            threading.Thread(target=serve_one, args=(listener.accept()[0],), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+
+
+# -- the near end
+
+
+def stream(order: dict[str, Any], tell: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    """Carry out an order; `tell` gives the line in between."""
+    protocol = IPPROTO_MPTCP if order["mptcp"] else 0
+    wanted = {name: order[name] for name in ("direction", "rate", "seconds")}
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, protocol) as connection:
+        connection.settimeout(LIMIT)
+        connection.connect(tuple(order["target"]))
+        connection.sendall(json.dumps(wanted).encode() + b"\n")
+        _line(connection)
+        if order["mptcp"]:
+            _await_subflow(connection)
+        connection.sendall(b"\n")
+        congestion = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0").decode()
+
+        def started(at: float) -> None:
+            tell({"ok": True, "started": at})
+
+        if order["direction"] == DOWN:
+            result = receive(connection, started)
+        else:
+            started(time.monotonic())
+            send(connection, order["rate"], order["seconds"])
+            result = json.loads(_everything(connection))
+    if "wrong" in result:
+        raise WrongData(result["wrong"])
+    count, size = pieces(order["rate"], order["seconds"])
+    if result["bytes"] != count * size:
+        raise WrongData(f"{result['bytes']} bytes came of {count * size}")
+    return {**result, "congestion": congestion}
+
+
+def _await_subflow(connection: socket.socket) -> None:
+    """Wait until MPTCP has its second path. Raises OSError when it fell back to TCP, or nothing joins."""
+    deadline = time.monotonic() + SUBFLOW_SECONDS
+    while True:
+        info = connection.getsockopt(_SOL_MPTCP, _MPTCP_INFO, 64)
+        if int.from_bytes(info[_FLAGS_AT : _FLAGS_AT + 4], sys.byteorder) & _FALLBACK:
+            raise OSError("MPTCP fell back to TCP")
+        if info[0] >= 1:  # mptcpi_subflows: those beside the first
+            return
+        if time.monotonic() > deadline:
+            raise OSError(f"MPTCP had no second subflow within {SUBFLOW_SECONDS:g} s")
+        time.sleep(0.002)
+
+
+def _everything(connection: socket.socket) -> bytes:
+    told = bytearray()
+    while data := connection.recv(1 << 16):
+        told += data
+    return bytes(told)
+
+
+def main() -> None:
+    kind, *words = sys.argv[1:]
+    gc.freeze()
+    gc.disable()  # a collection is milliseconds; what a stream makes is gone with its references
+    if kind == "client":
+        serve_orders(words[0], {"stream": stream})
+        return
+    listen(int(words[0]), 0)
+    if mptcp_missing() is None:
+        listen(int(words[1]), IPPROTO_MPTCP)
+    print("ready", flush=True)
+    threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main()
