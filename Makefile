@@ -57,6 +57,9 @@ bench: setup ## measure the speed, about twelve minutes (ARGS="--list", ARGS="co
 model-check: setup ## every interleaving of a flow's move, up to bounds: is there one that gets stuck? (ARGS="--help")
 	@scripts/as-caller --unprivileged $(PYTHON) -m tests.model_check $(ARGS)
 
+fuzz: setup ## damaged input to all parsers and to running stacks, for a minute (ARGS="--seconds 600 --target stack", ARGS="--help")
+	@scripts/as-caller --unprivileged $(PYTHON) -m tests.fuzz $(ARGS)
+
 test-wireshark: ## serval.lua in tshark against the captures; installs nothing, says what it lacks
 	@command -v tshark >/dev/null || { echo "make test-wireshark: needs tshark: sudo apt-get install --no-install-recommends tshark"; exit 1; }
 	@test -x $(PYTHON) || { echo "make test-wireshark: needs the Python environment: make setup"; exit 1; }
@@ -70,4 +73,4 @@ clean: ## remove .venv and everything else that can be made again (not results/)
 	@rm -rf .venv .venv-ryu build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
-.PHONY: help setup topo-datacenter topo-adhoc test lint test-unit test-sandbox test-emulation test-docs bench model-check test-wireshark reference clean
+.PHONY: help setup topo-datacenter topo-adhoc test lint test-unit test-sandbox test-emulation test-docs bench model-check fuzz test-wireshark reference clean

@@ -134,7 +134,7 @@ class ControlServer:
         """The answer to one request line."""
         try:
             request = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             return {"ok": False, "error": "a request is one JSON object per line"}
         if not isinstance(request, dict):
             return {"ok": False, "error": "a request is a JSON object"}

@@ -56,8 +56,9 @@ class Migration:
         context.events.append(
             FlowMigrating(now, flow.local_flow, flow.service_id, cause.text, flow.local_address, address)
         )
-        if cause.lost and flow.marked:
-            # A peer of ours takes data by the flowID alone (S10); nothing more is lost on the dead path.
+        if cause.lost and (flow.marked or flow.unconfirmed):
+            # A peer of ours takes data by the flowID alone (S10); nothing more is lost on the dead path. Where a server
+            # still waits for the third ACK, it understands nothing else, and takes our address from there.
             self._relocate(flow, address, flow.peer)
         return flow.control.begin(_RSYN, now)
 

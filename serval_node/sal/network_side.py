@@ -134,7 +134,8 @@ class NetworkSide:
         elif control.flags & _RST:
             self._receive_reset(flow, control, now)
         elif flow.state is State.RESPOND:
-            self._server.receive_third_ack(flow, header, packet, control, now)
+            if self._server.receive_third_ack(flow, header, packet, control, now) and control.flags & _RSYN:
+                self._transfer.control(flow, _sender(header, packet), control, b"", now)
         elif flow.state is State.REQUEST:
             self._context.refuse(Refusal.UNEXPECTED_CONTROL, now)
         elif control.nonce != flow.control.peer_nonce or packet.src_flow != flow.peer_flow:
@@ -142,9 +143,7 @@ class NetworkSide:
         elif flow.state is State.CLOSED:
             self._transfer.answer_dead(flow, now)
         elif not flow.resetting:
-            # Behind service routers the ports are the sender's still (forwarding.py).
-            source = Place(packet.source[0] if packet.source else header.source, header.ports)
-            self._transfer.control(flow, source, control, packet.payload, now)
+            self._transfer.control(flow, _sender(header, packet), control, packet.payload, now)
 
     def _receive_reset(self, flow: Flow, control: Control, now: float) -> None:
         refusal = flow.control.doubts_reset(control)
@@ -247,6 +246,11 @@ class NetworkSide:
             return None if packet.payload else Refusal.UNSUPPORTED_TRANSPORT
         full = self._context.flows.datagram_flows >= self._context.config.datagram_flows
         return Refusal.DATAGRAM_FLOWS_FULL if full else None
+
+
+def _sender(header: Ipv4Header, packet: SalPacket) -> Place:
+    """Where a packet was sent; behind service routers the ports are the sender's still (forwarding.py)."""
+    return Place(packet.source[0] if packet.source else header.source, header.ports)
 
 
 def _opening_segment(packet: SalPacket) -> TcpHeader:

@@ -26,7 +26,7 @@ from serval_node.wire.serial import serial_add
 from serval_node.wire.serviceid import ServiceID
 from serval_node.wire.transport import ACK, RST, SYN, TcpHeader, build_tcp, build_udp, set_flags, strip_timestamps
 
-_SYN, _ACK, _RST = ControlFlag.SYN, ControlFlag.ACK, ControlFlag.RST
+_SYN, _ACK, _RST, _RSYN = ControlFlag.SYN, ControlFlag.ACK, ControlFlag.RST, ControlFlag.RSYN
 THIRD_ACK_SECONDS = 0.1
 THIRD_ACK_TRIES = 9
 
@@ -411,19 +411,21 @@ class Server:
 
     def receive_third_ack(
         self, flow: Flow, header: Ipv4Header, packet: SalPacket, control: Control, now: float
-    ) -> None:
-        """The client's confirmation; numbers and nonce must be those of its SYN and our SYN-ACK."""
+    ) -> bool:
+        """The client's confirmation; numbers and nonce must be those of its SYN and our SYN-ACK. Its RSYN confirms as
+        much: the third ACK was lost with the client's old place. False: not believed.
+        """
         context = self._context
         if control.nonce != flow.control.peer_nonce or packet.src_flow != flow.peer_flow:
             context.refuse(Refusal.WRONG_NONCE, now)
-            return
+            return False
         right = control.verno == flow.control.rcv_nxt and control.ackno == serial_add(flow.control.initial, 1)
-        if not right or not control.flags & _ACK:
+        if not right or not control.flags & (_ACK | _RSYN):
             context.refuse(Refusal.WRONG_NUMBER, now)
-            return
+            return False
         segment = packet.payload
         if not segment and flow.protocol == PROTOCOL_TCP:
-            # An original client that is already connected says no more than this (protocol notes 2.3).
+            # An original client that is already connected says no more than this (protocol notes 2.3), nor does RSYN.
             segment = build_tcp(
                 0, 0, serial_add(flow.initial_ack, 1), serial_add(flow.initial_seq, 1), ACK, window=flow.syn_window
             )
@@ -447,6 +449,7 @@ class Server:
         if flow.protocol == PROTOCOL_TCP:
             context.deliver(flow, segment)
             context.install(flow)
+        return True
 
 
 def _answers(tcp: TcpHeader | None, flow: Flow) -> bool:

@@ -13,13 +13,14 @@ from serval_node.sal.flow_table import Flow
 from serval_node.sal.migration import ANSWERS
 from serval_node.sal.moves import Cause, MigrationRefused, MigrationState
 from serval_node.sal.outputs import Send
+from serval_node.sal.service_table import Rule
 from serval_node.sal.states import State
 from serval_node.wire.ipv4 import address
 from serval_node.wire.sal_header import ControlFlag, SalPacket, bare_header, encode
 from serval_node.wire.transport import ACK, build_tcp, to_wire
 from tests.unit.sal.conftest import A, E, Figure, make_figure, make_pair
 from tests.unit.sal.fake_tcp import Socket
-from tests.unit.sal.world import Host, Seen, World
+from tests.unit.sal.world import WEB_BIND, Host, Seen, World, forward
 
 _RSYN, _ACK, _FIN = ControlFlag.RSYN, ControlFlag.ACK, ControlFlag.FIN
 A2, A3, E2 = "10.1.0.1", "10.2.0.1", "10.1.3.1"
@@ -413,6 +414,39 @@ def test_moving_before_the_third_ack_has_arrived(moving: Moving) -> None:
     assert theirs is not None and theirs.peer_address == address(A2)
     moving.a.send(client, b"hello")
     moving.world.run(1)
+    assert bytes(moving.e.kernel.sockets[theirs.kernel_key].received) == b"hello"
+
+
+def test_the_path_goes_before_the_third_ack_has_arrived(moving: Moving) -> None:
+    """The server understands nothing but the third ACK, so that has to come from the new place; also an original's
+    takes the address from there.
+    """
+    client = moving.a.connect()
+    moving.world.run(until=lambda: client.state == "ESTABLISHED")
+    flow = moving.a.stack.flow_for_kernel(*client.peer, client.local[1])
+    assert flow is not None and flow.unconfirmed
+    moving.world.cut.add(address(A))
+    moving.a.migrate(flow.local_flow, address(A2), lost=True)
+    moving.a.send(client, b"hello")
+    moving.world.run(20)
+    theirs = moving.e.stack.flows.get(flow.peer_flow)
+    assert theirs is not None and theirs.peer_address == address(A2)
+    assert bytes(moving.e.kernel.sockets[theirs.kernel_key].received) == b"hello"
+
+
+def test_both_paths_go_before_the_third_ack_has_arrived(moving: Moving) -> None:
+    """The server cannot move what it does not know; the client finds it by the name, and its RSYN says enough."""
+    client = moving.a.connect()
+    moving.world.run(until=lambda: client.state == "ESTABLISHED")
+    flow = moving.a.stack.flow_for_kernel(*client.peer, client.local[1])
+    assert flow is not None and flow.unconfirmed
+    moving.world.cut |= {address(A), address(E)}
+    moving.a.stack.service_table.set_rule(Rule(WEB_BIND, forward(E2)), "hand")
+    moving.a.migrate(flow.local_flow, address(A2), lost=True)
+    moving.a.send(client, b"hello")
+    moving.world.run(20)
+    theirs = moving.e.stack.flows.get(flow.peer_flow)
+    assert theirs is not None and (theirs.local_address, theirs.peer_address) == (address(E2), address(A2))
     assert bytes(moving.e.kernel.sockets[theirs.kernel_key].received) == b"hello"
 
 
