@@ -21,12 +21,8 @@ topo-datacenter: setup ## the datacenter with its service router: a prompt at a 
 topo-adhoc: setup ## hosts that find services by broadcast, without service router and controller: a prompt, or a tour (ARGS="--help")
 	@scripts/privileged $(PYTHON) -m testbed run adhoc $(ARGS)
 
-test: setup ## everything that must hold: lint, unit, sandbox, emulation, docs
-	@started=$$(date +%s); \
-	for phase in lint test-unit test-sandbox test-emulation test-docs; do \
-	  $(MAKE) "$$phase" || { echo "make test: failed in $$phase"; exit 1; }; \
-	done; \
-	echo "make test: lint, unit, sandbox, emulation and docs passed in $$(( $$(date +%s) - started )) s"
+test: setup ## everything that must hold: lint, unit, sandbox, emulation, docs (JOBS=1: nothing beside anything)
+	@scripts/test-all
 
 lint: setup ## ruff and mypy
 	@echo "== lint: ruff, mypy"
