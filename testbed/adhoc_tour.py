@@ -54,7 +54,7 @@ class AdHocTour:
         answered = next((host for host in self._web.hosts if f" {host}," in body), None)
         if answered is None:
             raise StepFailed(f"the answer names none of {', '.join(self._web.hosts)}")
-        return f"{answered} answered; {self._client.name} knows no rule but the broadcast"
+        return f"{answered} answered; no controller has given {self._client.name} a rule"
 
     def _trace(self) -> str:
         shown = self._show(self._client, "serval", "trace", self._web.name)

@@ -56,6 +56,7 @@ STATEMENTS: dict[str, str] = {
     "S49": "flows move by hand, and by themselves when a link or an address goes; that can be switched off",
     "S51": "ordinary sockets work beside Serval's, in one process",
     "S58": "controller stopped: rules keep working; restarted: it relearns, and takes nothing away meanwhile",
+    "S61": "a host finds a service router on its links and notices when it goes; without one it works by itself",
     "100 MB": "100 MB both ways, byte exact",
     "200 connections": "200 connections at once",
     "close orders": "either end closes first",

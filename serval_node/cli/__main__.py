@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from serval_node.cli import adhoc, bind, connect, encapsulation, events, explain, migrate, show, trace
+from serval_node.cli import adhoc, bind, connect, encapsulation, events, explain, migrate, router, show, trace
 from serval_node.cli.errors import CommandError
 from serval_node.cli.output import print_json
 from serval_node.cli.run import run
@@ -93,6 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     migrate.add_parser(commands, as_json)
     adhoc.add_parser(commands, as_json)
     encapsulation.add_parser(commands, as_json)
+    router.add_parser(commands, as_json)
     return parser
 
 
@@ -298,6 +299,7 @@ _COMMANDS = {
     "migrate": migrate.migrate,
     "adhoc": adhoc.adhoc,
     "encapsulation": encapsulation.encapsulation,
+    "router": router.router,
     "bind": _bind,
     "run": _run,
     "trace": _trace,

@@ -170,7 +170,22 @@ def _recovered(event: Event, since: float) -> str:
     return f"data after {1e3 * event['recover']:.1f} ms"
 
 
+def _router_found(words: EventWords, event: Event) -> str:
+    return f"service router {words.name(event['router'])} found after {1e3 * event['seconds']:.0f} ms"
+
+
+def _router_lost(words: EventWords, event: Event) -> str:
+    return f"service router {words.name(event['router'])} does not answer any more, for {event['seconds']:.1f} s"
+
+
+def _host_only(_words: EventWords, event: Event) -> str:
+    return f"host-only mode: no service router has answered within {event['seconds']:.1f} s"
+
+
 _WORDS = {
+    "RouterFound": _router_found,
+    "RouterLost": _router_lost,
+    "HostOnly": _host_only,
     "SynResolved": EventWords.resolved,
     "SynSent": EventWords.sent,
     "SynForwarded": EventWords.forwarded,

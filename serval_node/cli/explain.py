@@ -45,7 +45,7 @@ class Walk:
         for rule, view in zip(answer["rules"], step.rules, strict=True):
             for target, shown in zip(rule["targets"], view.targets, strict=True):
                 sent_on = target["standing"] == "candidate" and target["refusal"] is None
-                if sent_on and target["action"] == "forward":
+                if sent_on and target["action"] == "forward" and not target["everyone"]:
                     self._follow(target, shown)
 
     def _follow(self, target: Mapping[str, Any], shown: TargetView) -> None:

@@ -140,6 +140,8 @@ def _outcome(target: Mapping[str, Any], side: str) -> str:
         return f"fail: {reason}; {end}"
     if target["action"] == "demux":
         return f"deliver to the socket that listens on {target['where']}"
+    if target["everyone"]:
+        return f"ask everyone on the link, {target['where']}; the first instance that answers is taken"
     return f"forward to {target['where']}"
 
 

@@ -47,6 +47,8 @@ given back by name where the node knows it, prefixes also as "0xHEX/BITS"; addre
     adhoc     [on][, relay][, hops]           ad hoc mode: {"on", "relay", "hops", "links": [{"interface", "address",
                                               "broadcast"}], "default": whose rule takes what no longer prefix matches}
     encapsulation  [mode[, peer]]             {"mode", "peers", "learned"}: what goes inside UDP; mode is raw, udp, auto
+    router    [find]                          the search for a service router: {"is_router", "state", "router", "name",
+                                              "found", "heard", "answered", "default"}; find: begin (anew), or stop
     connect   service, local_port[, flow_id]  {"address", "port", "flow_id"}: announces the next SYN of a kernel port
     connected address, port, local_port       {"flow_id", "peer_flow", "peer", "host"} of a connected kernel socket
     accepted  peer, peer_port, local_port     {"local_service", "name", "flow_id"} of an accepted kernel socket

@@ -17,6 +17,7 @@ from typing import Any
 from serval_node.control.channel import NodeChannel
 from serval_node.control.experimenter import node_datapath_id
 from serval_node.control.messages import DelayNotify, NodeMessage, NodeState
+from serval_node.control.router_messages import PORT
 from serval_node.daemon import encapsulation
 from serval_node.daemon.adhoc import AdHocMode
 from serval_node.daemon.advertiser import Advertiser
@@ -35,6 +36,7 @@ from serval_node.daemon.migrations import Migrations
 from serval_node.daemon.names import HostNames
 from serval_node.daemon.operations import Operations
 from serval_node.daemon.resolver import Resolver
+from serval_node.daemon.router_discovery import RouterDiscovery
 from serval_node.daemon.rules import RuleBook, hand_rule
 from serval_node.daemon.stack_events import ServiceLoads, StackEvents
 from serval_node.daemon.virtual_addresses import VirtualAddresses
@@ -120,6 +122,7 @@ class Node:
         for rule in config.rules:
             self.rules.set(hand_rule(naming, rule))
         self._connect_controller(make_socket)
+        self.discovery = self._open_discovery()
         loop.add_reader(self.network.fileno(), self._network_changed)
         loop.settle = self._settle
 
@@ -159,6 +162,24 @@ class Node:
         )
         self._closers.append(self.data_path.close)
         self.loop.add_reader(self.data_path.fileno(), self.data_path.ready)
+
+    def _open_discovery(self) -> RouterDiscovery:
+        discovery = RouterDiscovery(
+            self.loop,
+            self.network,
+            name=self.config.name,
+            is_router=lambda: self.stack.forwarding,
+            use=self._default_rule.set_router,
+            tell=self.events.add,
+            controlled=lambda: self._controller is not None and self._controller.up,
+            rng=random.SystemRandom(),
+        )
+        self._closers.append(discovery.close)
+        try:
+            discovery.open(find=self.config.find_router, controller_expected=self.config.controller is not None)
+        except OSError as error:
+            self.warnings.append(f"service routers cannot be found, nor this one: UDP port {PORT}: {error.strerror}")
+        return discovery
 
     def _connect_controller(self, make_socket: MakeSocket) -> None:
         if self.config.controller is None:
@@ -227,6 +248,7 @@ class Node:
         if change != NetworkChange():
             self._raw.addresses_changed()
             self.adhoc.network_changed()
+            self.discovery.network_changed()
             self.stack.encapsulation.forget()
             if self._udp is not None:
                 self._udp.addresses_changed()

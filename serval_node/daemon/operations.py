@@ -258,6 +258,12 @@ class Operations:
             )
         return {**node.adhoc.view(), "default": node.rules.default_origin()}
 
+    def router(self, request: Request, _connection: Connection) -> dict[str, Any]:
+        node = self._node
+        if "find" in request:
+            node.discovery.find(get_flag(request, "find", False))
+        return {**node.discovery.view(), "default": node.rules.default_origin()}
+
     # -- inside UDP
 
     def encapsulation(self, request: Request, _connection: Connection) -> dict[str, Any]:
@@ -338,6 +344,7 @@ _OPERATIONS: dict[str, Operation] = {
         "migrate",
         "names",
         "resolve",
+        "router",
         "rule_remove",
         "rule_set",
         "snapshot",

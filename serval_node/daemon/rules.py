@@ -96,8 +96,8 @@ class RuleBook:
     # -- the default rule that nobody set
 
     def stand_in(self, origin: str, next_hops: tuple[Address, ...]) -> None:
-        """FORWARD what no rule matches to these, for as long as neither the controller nor a hand has a default rule.
-        It takes the place of the last one; none: there is no more such rule.
+        """FORWARD what no rule matches to all of these, for as long as neither the controller nor a hand has a default
+        rule. It takes the place of the last one; none: there is no more such rule.
         """
         if origin not in _STAND_INS:
             raise RuleError(f"a default rule of origin {origin} stands in for nothing")
@@ -116,7 +116,7 @@ class RuleBook:
         entry = self._table.get(_DEFAULT)
         if next_hops and all(_rule_of(entry, name) is None for name in _OUTSIDE):
             targets = tuple(Target(Action.FORWARD, hop, priority=_STAND_IN_PRIORITY) for hop in next_hops)
-            self._table.set_rule(Rule(_DEFAULT, targets), origin)
+            self._table.set_rule(Rule(_DEFAULT, targets, Selector.ALL), origin)
 
     def _withdraw(self, *origins: str) -> None:
         for origin in origins:

@@ -99,6 +99,7 @@ def _target_outlook(outlook: TargetOutlook) -> dict[str, Any]:
         "wait": outlook.wait,
         "client": None if outlook.client is None else address_text(outlook.client),
         "sources": [address_text(item) for item in outlook.sources],
+        "everyone": outlook.everyone,
     }
 
 
@@ -178,6 +179,7 @@ def counters(node: Node) -> dict[str, int]:
     for reason, number in totals.drops.items():
         out[reason] = out.get(reason, 0) + number
     out.update(node.stack.activity)
+    out.update(node.discovery.figures())
     out.update(
         fast_packets_out=totals.sent_packets,
         fast_bytes_out=totals.sent_bytes,

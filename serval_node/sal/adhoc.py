@@ -1,8 +1,8 @@
 """A host's part in an ad hoc network: SYNs by broadcast, without a service router (slide 38, S44).
 
-A host whose default rule says FORWARD to a link's broadcast address asks everyone on the link; hosts that have a DEMUX
-rule for the service answer, and the client keeps the first (`opening.Client`). Only SYNs go by broadcast: SYN-ACK and
-data find their way by the hosts' IP routes. What a host does with a SYN that it hears is in `broadcasts`.
+A host whose default rule says FORWARD to all its links' broadcast addresses asks everyone there; hosts that have a
+DEMUX rule for the service answer, and the client keeps the first (`opening.Client`). Only SYNs go by broadcast: SYN-ACK
+and data find their way by the hosts' IP routes. What a host does with a SYN that it hears is in `broadcasts`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from serval_node.sal.service_table import Slot
 from serval_node.wire.ipv4 import DEFAULT_TTL, Address
 from serval_node.wire.sal_header import MAX_SOURCES
 
@@ -39,13 +38,3 @@ class AdHoc:
     def ttl(self, destination: Address) -> int:
         """With which a SYN of this host leaves."""
         return self.hops if destination in self.links else DEFAULT_TTL
-
-    def others(self, chosen: Slot, slots: list[Slot]) -> list[tuple[Slot, Address]]:
-        """Where a SYN goes beside the target that a rule with these has chosen for it: broadcast means all links."""
-        if chosen.target.address not in self.links:
-            return []
-        return [
-            (slot, slot.target.address)
-            for slot in slots
-            if slot is not chosen and slot.target.address is not None and slot.target.address in self.links
-        ]

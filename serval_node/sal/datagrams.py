@@ -138,7 +138,7 @@ class Datagrams:
                 self._send(own.flow_id, own.service_id, service_id, to, segment, packet, now)
 
     def _places(self, verdict: Verdict, now: float) -> list[Place]:
-        """Where a datagram goes, and in which form: the targets that were chosen; by broadcast to every link."""
+        """Where a datagram goes, and in which form: the targets that were chosen, by broadcast those of all links."""
         context = self._context
         found = []
         for slot in verdict.slots:
@@ -149,9 +149,6 @@ class Datagrams:
                 found.append(Place(destination))
             else:
                 found.append(Place(destination, context.config.encapsulation.forms(destination, 0, now)[0]))
-        if len(found) == 1:
-            others = context.adhoc.others(verdict.slot, verdict.entry.selectable)
-            found += [Place(broadcast) for _, broadcast in others]
         return found
 
     def _send(

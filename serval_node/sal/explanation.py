@@ -68,6 +68,7 @@ class TargetOutlook:
     refusal  why it comes to nothing, None when it does not; errno: how connect() ends then
     wait     DELAY: the longest wait in seconds
     client, sources   FORWARD: the packet's sender and its SOURCE list on the way to the target
+    everyone  FORWARD: the target is a link's broadcast address, in ad hoc mode
     """
 
     slot: Slot
@@ -79,6 +80,7 @@ class TargetOutlook:
     wait: float | None = None
     client: Address | None = None
     sources: tuple[Address, ...] = ()
+    everyone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +206,8 @@ def _candidate(
             refusal, wait = Refusal.DELAY_EXPIRED, context.config.delay.seconds
     elif arrival is None:
         if target.address is not None:
-            client = context.environment.source_address(target.address)
+            own_there = context.adhoc.links.get(target.address)
+            client = own_there or context.environment.source_address(target.address)
             refusal = Refusal.NO_ROUTE if client is None else None
     elif target.address is not None:
         refusal = obstacle(arrival.sources, arrival.received_at)
@@ -214,4 +217,5 @@ def _candidate(
     errno = None
     if refusal is not None:
         errno = _NO_ANSWER if arrival is not None else _ERRNO[UNREACHABLE_CODES[refusal]]
-    return TargetOutlook(slot, Standing.CANDIDATE, share, taken, refusal, errno, wait, client, sources)
+    everyone = target.address in context.adhoc.links
+    return TargetOutlook(slot, Standing.CANDIDATE, share, taken, refusal, errno, wait, client, sources, everyone)

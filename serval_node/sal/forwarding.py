@@ -37,9 +37,6 @@ def forward(
     if not send_on(context, header, packet, target, verdict.entry.prefix, now):
         return False
     entry = verdict.entry
-    for slot, _ in context.adhoc.others(verdict.slot, entry.selectable):
-        slot.counters.resolved(header.total_length)
-        send_on(context, header, packet, slot.target, entry.prefix, now)
     assert target.address is not None
     context.events.append(
         SynForwarded(

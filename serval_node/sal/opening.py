@@ -20,7 +20,7 @@ from serval_node.sal.places import Place
 from serval_node.sal.resolution import Verdict
 from serval_node.sal.service_table import Action, Target
 from serval_node.sal.states import Happening, State, advance
-from serval_node.wire.ipv4 import HEADER_LENGTH, PROTOCOL_TCP, PROTOCOL_UDP, Address, Ipv4Header, UdpPorts
+from serval_node.wire.ipv4 import PROTOCOL_TCP, PROTOCOL_UDP, Address, Ipv4Header, UdpPorts
 from serval_node.wire.sal_header import MARK, MAX_SOURCES, Control, ControlFlag, SalPacket, Service, Source
 from serval_node.wire.serial import serial_add
 from serval_node.wire.serviceid import ServiceID
@@ -88,8 +88,6 @@ class Client:
         reached = [slot.target for slot in verdict.slots if self._send_copy(flow, segment, verdict, slot.target, now)]
         if not reached:
             return False
-        if len(verdict.slots) == 1:
-            self._send_to_other_links(flow, segment, verdict, now)
         flow.syn_sent = now if flow.target is None else None
         flow.target = reached[0]
         flow.syns += 1
@@ -121,13 +119,6 @@ class Client:
         )
         self._transmit(flow, segment, local, destination, now)
         return True
-
-    def _send_to_other_links(self, flow: Flow, segment: bytes, verdict: Verdict, now: float) -> None:
-        """Broadcast means all links, whatever the rule's selector."""
-        links = self._context.adhoc.links
-        for slot, broadcast in self._context.adhoc.others(verdict.slot, verdict.entry.selectable):
-            slot.counters.resolved(HEADER_LENGTH + len(segment))
-            self._transmit(flow, segment, links[broadcast], broadcast, now)
 
     def _transmit(self, flow: Flow, segment: bytes, source: Address, destination: Address, now: float) -> None:
         context = self._context

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -34,6 +36,7 @@ with serval.create_connection(sys.argv[1], timeout=10) as connection:
 @pytest.fixture(scope="module")
 def net() -> Iterator[ServalNetwork]:
     with ServalNetwork(AdHocNetwork(router=1)) as net:
+        net.serval_host("ann").serval("router", "off")
         yield net
 
 
@@ -123,3 +126,31 @@ def test_the_mode_is_switched_and_follows_the_addresses(net: ServalNetwork) -> N
     hosts.run(ann, ["ip", "address", "del", "10.7.0.1/28", "dev", "ann-eth0"])
     wait_for("its end", lambda: default() == ["10.9.0.255"])
     assert "web.example" in ann.serval("connect", "web.example", "--count", "1")
+
+
+@pytest.mark.statement("S61")
+def test_a_service_router_is_found_lost_and_found_again(net: ServalNetwork) -> None:
+    """Without it: host-only mode, by broadcast as long as that is allowed, else this host's own services only."""
+    ann, cleo = net.serval_host("ann"), net.serval_host("cleo")
+
+    def standing() -> tuple[str, str | None]:
+        answer = nodes.ask(ann, "router")
+        return answer["state"], answer["default"]
+
+    assert "service router cleo, 10.9.0.200" in ann.serval("router", "on")
+    assert standing() == ("found", "router")
+    start = nodes.ask(ann, "events", since=1e18)["now"]
+    assert "web.example" in ann.serval("connect", "web.example", "--count", "1")
+    assert events(ann, "SynSent", start)[0]["destination"] == "10.9.0.200" and events(cleo, "SynForwarded", start)
+    os.kill(nodes.ask(cleo, "status")["pid"], signal.SIGKILL)
+    wait_for("host-only mode", lambda: standing() == ("host-only", "adhoc"))
+    assert [event["name"] for event in events(ann, "RouterLost", start)] == ["cleo"]
+    assert "web.example" in ann.serval("connect", "web.example", "--count", "1")
+    ann.serval("adhoc", "off")
+    assert standing() == ("host-only", None)
+    net.restart_node("cleo")
+    wait_for("the router that is back", lambda: standing() == ("found", "router"))
+    assert "answered" in cleo.serval("router") and counters(ann)["router_questions_sent"] > 4
+    ann.serval("adhoc", "on")
+    ann.serval("router", "off")
+    assert standing() == ("off", "adhoc")

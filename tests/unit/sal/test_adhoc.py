@@ -11,14 +11,14 @@ from serval_node.sal.adhoc import MAX_HOPS, AdHoc
 from serval_node.sal.broadcasts import RecentSyns
 from serval_node.sal.events import FlowClosed, InstanceReset, Refusal, SynAckReceived, SynFlooded, SynSent
 from serval_node.sal.outputs import Send
-from serval_node.sal.service_table import Action, Rule, Target
+from serval_node.sal.service_table import Action, Rule, Selector, Target
 from serval_node.sal.states import State
 from serval_node.wire.ipv4 import PROTOCOL_UDP, address
 from serval_node.wire.sal_header import ControlFlag, Source, encode
 from serval_node.wire.serviceid import Prefix, ServiceID
 from serval_node.wire.transport import recompute_checksum
 from tests.unit.sal.fake_tcp import Listener
-from tests.unit.sal.world import WEB_BIND, Host, Seen, World, forward
+from tests.unit.sal.world import WEB_BIND, WEB_ID, Host, Seen, World, forward
 
 SYN, ACK, RST = ControlFlag.SYN, ControlFlag.ACK, ControlFlag.RST
 A, B, C, D = "10.9.0.1", "10.9.0.2", "10.9.0.3", "10.9.0.4"
@@ -29,7 +29,7 @@ def take_part(host: Host, links: dict[str, str], **part: object) -> None:
     """Ad hoc mode as the daemon makes it: the links by broadcast address, and the default rule to all of them."""
     own = {address(broadcast): address(here) for broadcast, here in links.items()}
     host.stack.adhoc = AdHoc(own, **part)  # type: ignore[arg-type]
-    host.stack.service_table.set_rule(Rule(Prefix.default(), forward(*links)), "adhoc")
+    host.stack.service_table.set_rule(Rule(Prefix.default(), forward(*links), Selector.ALL), "adhoc")
 
 
 @dataclass
@@ -222,11 +222,37 @@ def test_a_client_with_two_links_asks_on_both(link: OneLink) -> None:
     assert entry is not None and [slot.counters.packets for slot in entry.slots] == [1, 1]
 
 
+def test_what_explain_says_of_two_links(link: OneLink) -> None:
+    second = "10.8.0.255"
+    take_part(link.a, {EVERYONE: A, second: "10.8.0.1"})
+    (rule,) = link.a.stack.explain(WEB_ID).rules
+    assert [(target.everyone, target.share, target.taken) for target in rule.targets] == [(True, 1.0, True)] * 2
+    assert [target.client for target in rule.targets] == [address(A), address("10.8.0.1")]
+
+
 def test_no_way_back_to_the_client(link: OneLink) -> None:
     link.world.unreachable.add(address(A))
     link.a.connect()
     link.world.run(0.5)
     assert link.b.count(Refusal.NO_ROUTE) == 1 and not list(link.b.stack.flows)
+
+
+def test_a_service_router_in_ad_hoc_mode_asks_on_all_its_links(link: OneLink) -> None:
+    """What comes to it alone, and no rule of its own matches, it broadcasts; the client hears from the instance."""
+    router = link.world.host("r", "10.9.0.9", forwarding=True)
+    router.add_address("10.8.0.9")
+    far = link.world.host("f", "10.8.0.1")
+    far.serve()
+    link.world.link("10.8.0.255", far, router)
+    link.world.link(EVERYONE, link.a, link.d, router)
+    take_part(far, {"10.8.0.255": "10.8.0.1"})
+    take_part(router, {EVERYONE: "10.9.0.9", "10.8.0.255": "10.8.0.9"})
+    link.a.stack.service_table.set_rule(Rule(WEB_BIND, forward("10.9.0.9")), "router")
+    client = link.a.connect()
+    link.world.run(until=lambda: client.state == "ESTABLISHED")
+    (flow,) = link.a.stack.flows
+    assert flow.peer_address == far.address
+    assert {seen.destination for seen in link.world.controls(SYN, "r")} == {address(EVERYONE), address("10.8.0.255")}
 
 
 # -- several hops
@@ -349,6 +375,7 @@ def test_duplicates_are_suppressed_where_there_are_loops() -> None:
     floods = [len(host.happened(SynFlooded)) for host in hosts[1:]]
     assert floods == [len([pair for pair in per_client_address if pair[0] == host.name]) for host in hosts[1:]]
     assert all(host.count(Refusal.FLOOD_COPY) for host in hosts)
+    assert "adhoc_syns_not_served" not in hosts[0].stack.activity, "its own SYN is nothing to look at"
     world.run(1.0)
     assert len(world.controls(SYN)) == 2 * sent, "the repeated SYN is a flood of its own"
 
