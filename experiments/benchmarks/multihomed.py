@@ -161,6 +161,8 @@ def _build(undo: list[Callable[[], object]], logs: Path, delay: float) -> Multih
         node.configure()
     for link in links:
         link.apply(userspace_switches=False, logs=logs)
+    for link in links:
+        link.wait_ready()
     return Multihomed(client, router, server, links)
 
 

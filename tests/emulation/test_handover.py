@@ -12,7 +12,7 @@ from experiments.benchmarks.handover import Handover
 from testbed import hosts
 from testbed.measure.plan import Settings
 
-PARAMETERS = {"rtt_ms": 0, "direction": "down", "rate": 10.0}
+PARAMETERS = {"rtt_ms": 4, "direction": "down", "rate": 10.0}
 
 
 @pytest.fixture(scope="module")
