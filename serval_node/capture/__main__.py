@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from scapy.error import Scapy_Exception
-from scapy.layers.inet import IP
+from scapy.layers.inet import IP, UDP
 from scapy.utils import PcapReader
 
 from .dissector import SAL
@@ -41,7 +41,9 @@ def _show(path: str, *, verbose: bool) -> None:
                 continue
             first = float(packet.time) if first is None else first
             ip = packet[IP]
-            text = ip.show(dump=True) if verbose else f"{ip.src} > {ip.dst} {ip[SAL].mysummary()}"
+            ports = (f":{ip.sport}", f":{ip.dport}") if isinstance(ip.payload, UDP) else ("", "")
+            ends = f"{ip.src}{ports[0]} > {ip.dst}{ports[1]}"
+            text = ip.show(dump=True) if verbose else f"{ends} {ip[SAL].mysummary()}"
             sys.stdout.write(f"{float(packet.time) - first:10.6f} {text}\n")
     sys.stdout.flush()
 

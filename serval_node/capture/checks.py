@@ -1,7 +1,8 @@
 """Are the checksums of a captured packet right? The SAL header's, and that of the TCP or UDP segment behind it.
 
 The answers are words for a person: ``ok``, ``bad``, ``cut`` (the capture holds too little to tell) and ``none`` (there
-is nothing to check).
+is nothing to check). Inside UDP a segment's checksum may be right and not fit: ``nat``, for the addresses before a NAT;
+``joined``, because the capture shows many segments as the one datagram in which a kernel passes them on.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from scapy.fields import Field
-from scapy.layers.inet import IP
+from scapy.layers.inet import IP, UDP
 from scapy.packet import Packet
 
 from ..wire import transport
@@ -18,7 +19,7 @@ from ..wire.errors import WireError
 from ..wire.ipv4 import PROTOCOL_TCP, PROTOCOL_UDP, address
 from ..wire.sal_header import BARE_LENGTH
 
-OK, BAD, CUT, NONE = "ok", "bad", "cut", "none"
+OK, BAD, CUT, NONE, NAT, JOINED = "ok", "bad", "cut", "none", "nat", "joined"
 _WORDS_OFFSET = 8
 # What a sender of UDP writes that computes none; some of the original's datagrams are so.
 _NO_CHECKSUM = bytes(2)
@@ -36,7 +37,15 @@ def header_status(data: bytes) -> str:
     return OK if sums_to_zero(data[:length]) else BAD
 
 
-def segment_status(data: bytes, protocol: int, source: bytes | None, destination: bytes | None, missing: int) -> str:
+def segment_status(
+    data: bytes,
+    protocol: int,
+    source: bytes | None,
+    destination: bytes | None,
+    missing: int,
+    *,
+    inside_udp: bool = False,
+) -> str:
     """Of the segment behind the SAL header that ``data`` begins with, over the outer IP addresses (None: not known).
 
     ``missing`` is how many bytes of the packet the capture lacks.
@@ -50,9 +59,13 @@ def segment_status(data: bytes, protocol: int, source: bytes | None, destination
     if source is None or destination is None or (protocol == PROTOCOL_UDP and segment[6:8] == _NO_CHECKSUM):
         return NONE
     try:
-        return OK if transport.verify(segment, protocol, source, destination) else BAD
+        if transport.verify(segment, protocol, source, destination):
+            return OK
     except WireError:  # shorter than its own header
         return BAD
+    if not inside_udp:
+        return BAD
+    return JOINED if length == BARE_LENGTH and data[:length] in segment else NAT
 
 
 class StatusField(Field):
@@ -77,11 +90,14 @@ class StatusField(Field):
 def _outer(layer: Packet) -> tuple[bytes | None, bytes | None, int]:
     """Source and destination of the IP header around a layer, and how many bytes of its payload were not captured."""
     ip = layer.underlayer
+    udp = 0
+    if isinstance(ip, UDP):
+        ip, udp = ip.underlayer, transport.UDP_HEADER_LENGTH
     if not isinstance(ip, IP):
         return None, None, 0
     missing = 0
     if ip.len is not None and ip.ihl is not None and ip.len > ip.ihl * 4:
-        missing = ip.len - ip.ihl * 4 - len(bytes(layer))
+        missing = ip.len - ip.ihl * 4 - udp - len(bytes(layer))
     return address(ip.src), address(ip.dst), missing
 
 
@@ -92,4 +108,5 @@ def header_of(layer: Packet) -> str:
 
 def segment_of(layer: Packet) -> str:
     """The status of the checksum in the TCP or UDP header behind a SAL layer."""
-    return segment_status(bytes(layer), layer.protocol, *_outer(layer))
+    inside_udp = isinstance(layer.underlayer, UDP)
+    return segment_status(bytes(layer), layer.protocol, *_outer(layer), inside_udp=inside_udp)

@@ -1,4 +1,4 @@
-"""A scapy layer for Serval: the SAL header and its extensions in ``IPv4 / SAL / TCP or UDP``.
+"""A scapy layer for Serval: the SAL header and its extensions in ``IPv4 / SAL / TCP or UDP``, or inside UDP.
 
     >>> from scapy.all import rdpcap
     >>> import serval_node.capture.dissector
@@ -31,10 +31,11 @@ from scapy.fields import (
     XStrFixedLenField,
 )
 from scapy.layers.inet import IP, TCP, UDP
-from scapy.packet import NoPayload, Packet, Raw, bind_layers
+from scapy.packet import NoPayload, Packet, Raw, bind_bottom_up, bind_layers
 
 from ..wire import transport
 from ..wire.checksum import internet_checksum
+from ..wire.encapsulation import CLIENT_PORT, SERVER_PORT
 from ..wire.ipv4 import PROTOCOL_SERVAL, PROTOCOL_TCP, PROTOCOL_UDP, address
 from ..wire.sal_header import BARE_LENGTH, MARK, NONCE_LENGTH
 from .checks import BAD, CUT, OK, StatusField, header_of, segment_of
@@ -174,6 +175,8 @@ class SAL(Packet):
     def _with_transport_checksum(self, segment: bytes) -> bytes:
         """TCP and UDP compute their checksum only directly above IP; here SAL does it for them."""
         inner, outer = self.payload, self.underlayer
+        if isinstance(outer, UDP):
+            outer = outer.underlayer
         if isinstance(inner, (TCP, UDP)) and inner.chksum is None and isinstance(outer, IP):
             ends = address(outer.src), address(outer.dst)
             ports = int(inner.sport), int(inner.dport)
@@ -204,5 +207,9 @@ class SAL(Packet):
 
 
 bind_layers(IP, SAL, proto=PROTOCOL_SERVAL)
+bind_layers(UDP, SAL, sport=CLIENT_PORT, dport=SERVER_PORT)
+# A NAT changes the client's port, never the server's.
+bind_bottom_up(UDP, SAL, dport=SERVER_PORT)
+bind_bottom_up(UDP, SAL, sport=SERVER_PORT)
 bind_layers(SAL, TCP, protocol=PROTOCOL_TCP)
 bind_layers(SAL, UDP, protocol=PROTOCOL_UDP)

@@ -1,4 +1,5 @@
--- Serval for Wireshark and tshark: IP protocol 144, the SAL header, its extensions, then Wireshark's own TCP or UDP.
+-- Serval for Wireshark and tshark: IP protocol 144 or UDP port 54325, the SAL header, its extensions, then Wireshark's
+-- own TCP or UDP.
 --
 --     tshark -X lua_script:serval_node/capture/serval.lua -r capture.pcap
 --
@@ -7,6 +8,7 @@
 local serval = Proto("serval", "Serval Service Access Layer")
 
 local PROTOCOL_SERVAL = 144
+local SERVER_PORT = 54325
 local BARE_LENGTH = 12
 local TYPES = { [0] = "PAD", [1] = "CONTROL", [2] = "SERVICE", [3] = "ADDRESS", [4] = "SOURCE" }
 local PROTOCOLS = { [6] = "TCP", [17] = "UDP" }
@@ -68,7 +70,7 @@ local malformed = ProtoExpert.new(
   "serval.malformed", "No extension that a node accepts", expert.group.MALFORMED, expert.severity.ERROR)
 serval.experts = { bad_checksum, malformed }
 
-local ip_src, ip_dst = Field.new("ip.src"), Field.new("ip.dst")
+local ip_src, ip_dst, udp_port = Field.new("ip.src"), Field.new("ip.dst"), Field.new("udp.port")
 
 -- The sum of the 16-bit words of a range; an odd last byte is the high byte of a word.
 local function words_sum(range)
@@ -101,7 +103,12 @@ local function segment_status(tvb, length, protocol)
   if protocol == 17 and tvb(length + 6, 2):uint() == 0 then return "none" end
   local source, destination = address_sum(ip_src), address_sum(ip_dst)
   if not source or not destination then return "none" end
-  return (words_sum(tvb(length, rest)) + source + destination + protocol + rest) % 65535 == 0 and "ok" or "bad"
+  if (words_sum(tvb(length, rest)) + source + destination + protocol + rest) % 65535 == 0 then return "ok" end
+  if not udp_port() then return "bad" end
+  -- Inside UDP: many segments that the kernel passes on as one datagram, or one for the addresses before a NAT.
+  local header = tvb(0, BARE_LENGTH):bytes():raw()
+  local again = length == BARE_LENGTH and tvb(length, rest):bytes():raw():find(header, 1, true)
+  return again and "joined" or "nat"
 end
 
 local function add_status(tree, field, status)
@@ -223,3 +230,5 @@ function serval.dissector(tvb, pinfo, root)
 end
 
 DissectorTable.get("ip.proto"):add(PROTOCOL_SERVAL, serval)
+-- A NAT changes the client's port, never the server's.
+DissectorTable.get("udp.port"):add(SERVER_PORT, serval)

@@ -7,13 +7,15 @@ from pathlib import Path
 import pytest
 from scapy.layers.inet import IP, TCP, UDP
 from scapy.packet import Packet, Raw
-from scapy.utils import rdpcap
+from scapy.utils import rdpcap, wrpcap
 
 from serval_node.capture.__main__ import main
+from serval_node.capture.checks import header_of, segment_of
 from serval_node.capture.dissector import SAL, SALAddresses, SALControl, SALPad, SALService, SALSource
 from serval_node.capture.pcap import read_ipv4
 from serval_node.wire import sal_header, transport
-from serval_node.wire.ipv4 import Ipv4Header, address, address_text
+from serval_node.wire.encapsulation import TO_SERVER, encapsulate, open_packet
+from serval_node.wire.ipv4 import Ipv4Header, UdpPorts, address, address_text
 from serval_node.wire.sal_header import MARK, ControlFlag
 from serval_node.wire.serviceid import ServiceID
 
@@ -110,6 +112,36 @@ def test_the_command_prints_a_line_per_serval_packet(capsys: pytest.CaptureFixtu
     assert len(lines) == 198 + sum(not packet.payload for packet in golden_packets("tcp-basic.pcap"))
     assert "10.77.0.1 > 10.77.0.2 SAL 0x4 > 0x0: SYN v=" in lines[0] and "service 0x00004006 / TCP" in lines[0]
     assert "ACK+SYN" in lines[1] and "service" not in lines[1]
+
+
+def inside_udp(data: bytes, source: str = "10.0.0.1", *, ports: UdpPorts = TO_SERVER) -> IP:
+    """As a node sends it from 10.0.0.1, and as it looks when a NAT has put another source and port."""
+    header = sal_header.bare_header(7, 9, 6)
+    segment = transport.to_wire(
+        transport.build_tcp(0, 0, 1, 2, transport.ACK, data=data), 6, address("10.0.0.1"), address("10.0.0.2")
+    )
+    return IP(encapsulate(address(source), address("10.0.0.2"), ports, header + segment))
+
+
+def test_packets_inside_udp_are_found_and_judged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    straight, translated = inside_udp(b"data"), inside_udp(b"data", "192.0.2.1", ports=UdpPorts(20001, 54325))
+    many = IP(encapsulate(address("10.0.0.1"), address("10.0.0.2"), TO_SERVER, bytes(straight[SAL]) * 3))
+    back = IP(encapsulate(address("10.0.0.1"), address("10.0.0.2"), UdpPorts(54325, 20001), bytes(straight[SAL])))
+    assert [segment_of(packet[SAL]) for packet in (straight, translated, many, back)] == ["ok", "nat", "joined", "ok"]
+    assert all(header_of(packet[SAL]) == "ok" for packet in (straight, translated, many, back))
+    assert "checksum ok" in straight[SAL].mysummary()
+    wrpcap(str(tmp_path / "udp.pcap"), [straight, translated])
+    assert main([str(tmp_path / "udp.pcap")]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert "10.0.0.1:54324 > 10.0.0.2:54325 SAL 0x7 > 0x9 / TCP" in first
+    assert "192.0.2.1:20001 > 10.0.0.2:54325 SAL" in second
+
+
+def test_a_packet_inside_udp_made_by_hand_is_one_that_a_node_accepts() -> None:
+    made = IP(src="10.0.0.1", dst="10.0.0.2") / UDP() / SAL(src_flow=7, dst_flow=9) / TCP(sport=0, dport=0) / Raw(b"x")
+    header, data = open_packet(bytes(made))
+    assert header.ports == UdpPorts(54325, 54324)
+    assert transport.verify(sal_header.decode(data).payload, 6, header.source, header.destination)
 
 
 def test_the_command_names_a_file_that_is_no_capture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

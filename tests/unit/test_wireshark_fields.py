@@ -17,6 +17,7 @@ from serval_node.capture.dissector import (
     SALService,
     SALSource,
 )
+from serval_node.wire.encapsulation import SERVER_PORT
 from serval_node.wire.ipv4 import PROTOCOL_SERVAL
 from serval_node.wire.sal_header import BARE_LENGTH, MARK
 
@@ -53,6 +54,12 @@ def test_the_flags_are_the_same() -> None:
 
 def test_the_numbers_are_the_same() -> None:
     numbers = {name: int(text, 0) for name, text in re.findall(r"^local ([A-Z_]+) = (\w+)$", LUA, re.MULTILINE)}
-    assert numbers == {"PROTOCOL_SERVAL": PROTOCOL_SERVAL, "BARE_LENGTH": BARE_LENGTH, "MARK": MARK}
+    constants = {
+        "PROTOCOL_SERVAL": PROTOCOL_SERVAL,
+        "SERVER_PORT": SERVER_PORT,
+        "BARE_LENGTH": BARE_LENGTH,
+        "MARK": MARK,
+    }
+    assert numbers == constants
     assert lua_table("TYPES") == TYPES
     assert lua_table("PROTOCOLS") == PROTOCOLS

@@ -16,6 +16,7 @@ import serval_node.capture
 from serval_node.capture.checks import header_of, segment_of
 from serval_node.capture.dissector import SAL, SALAddresses, SALControl, SALPad, SALService, SALSource
 from serval_node.capture.pcap import read_ipv4
+from serval_node.wire.encapsulation import SERVER_PORT
 
 LUA = Path(serval_node.capture.__file__).parent / "serval.lua"
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -129,12 +130,16 @@ def test_damaged_malformed_and_rare_packets_read_alike(tmp_path: Path) -> None:
         ends / SAL(words=2) / tcp,
         ends / SAL(words=200) / tcp,
         ends / SAL(),
+        ends / UDP() / SAL(src_flow=7, extensions=rare[:1]) / tcp / Raw(b"inside"),
+        ends / UDP(sport=SERVER_PORT, dport=20001) / SAL() / TCP(sport=0, dport=0, chksum=1),
+        ends / UDP(sport=20001, dport=SERVER_PORT) / Raw(bytes(SAL() / tcp) * 2),
     ]
     capture = tmp_path / "rare.pcap"
     wrpcap(str(capture), [Ether(bytes(packet)) for packet in made])
     found = assert_alike([Ether(bytes(packet)) for packet in made], capture)
     states = [(*row["serval.checksum_status"], *row["serval.segment_status"]) for row in found]
     assert states[:8] == [*[("ok", "ok")] * 5, ("bad", "ok"), ("ok", "bad"), ("ok", "none")]
+    assert states[-3:] == [("ok", "ok"), ("ok", "nat"), ("ok", "joined")]
     lines = tshark(capture, "-Y", "serval").splitlines()
     assert "SYN+NACK+FIN v=1 a=2 marked; service 0x000102" in lines[0] and "/ TCP" in lines[0]
     assert "4 bytes of no known extension / TCP" in lines[2]
