@@ -55,6 +55,7 @@ STATEMENTS: dict[str, str] = {
     "S48": "CONTROL with a wrong nonce is dropped and counted",
     "S49": "flows move by hand, and by themselves when a link or an address goes; that can be switched off",
     "S51": "ordinary sockets work beside Serval's, in one process",
+    "S52": "inside UDP it crosses a NAT and what drops unknown protocols; rebinding in the middle, keep-alives",
     "S58": "controller stopped: rules keep working; restarted: it relearns, and takes nothing away meanwhile",
     "S61": "a host finds a service router on its links and notices when it goes; without one it works by itself",
     "100 MB": "100 MB both ways, byte exact",

@@ -56,10 +56,10 @@ class Flow:
     """One flow of this host: half-open, established or in TIME_WAIT."""
 
     __slots__ = (
-        "attempts", "control", "created", "datagrams", "deadline", "fast", "fin_acked", "fin_end", "initial_ack",
-        "initial_seq", "keepalive_due", "kernel_local", "kernel_peer", "local_address", "local_flow", "marked",
-        "migration", "peer_address", "peer_flow", "ports", "protocol", "request_key", "reset_sent", "resetting",
-        "server", "service_id", "sources", "state", "syn_ack", "syn_sent", "syn_window", "syns", "target",
+        "asked", "attempts", "control", "created", "datagrams", "deadline", "fast", "fin_acked", "fin_end",
+        "initial_ack", "initial_seq", "keepalive_due", "kernel_local", "kernel_peer", "local_address", "local_flow",
+        "marked", "migration", "peer_address", "peer_flow", "ports", "protocol", "request_key", "reset_sent",
+        "resetting", "server", "service_id", "sources", "state", "syn_ack", "syn_sent", "syn_window", "syns", "target",
         "third_ack", "third_ack_due", "unconfirmed",
     )  # fmt: skip
 
@@ -78,6 +78,8 @@ class Flow:
         self.peer_address: Address | None = None
         # Of UDP encapsulation; None: raw packets.
         self.ports: UdpPorts | None = None
+        # The forms in which a client's SYN came, in this order: its SYN-ACK goes out in each.
+        self.asked: tuple[UdpPorts | None, ...] = ()
         # When it next says where it is; None: it need not.
         self.keepalive_due: float | None = None
         self.kernel_local: Endpoint = (b"", 0)

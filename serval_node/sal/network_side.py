@@ -175,12 +175,12 @@ class NetworkSide:
         if known is not None:
             # The kernel repeats its SYN-ACK; a child that is already accepted has no use for a late copy.
             context.refuse(Refusal.DUPLICATE_SYN, now)
+            if known.state is State.RESPOND:
+                self._server.note_form(known, header.ports)
             if known.datagrams is not None:
                 self._datagram_flows.receive_syn(known)
             elif known.state is State.RESPOND and packet.payload:
                 _opening_segment(packet)
-                # The answer goes the way that the latest copy came, in its form.
-                known.ports = header.ports
                 self._server.deliver_syn(known, packet.payload)
             return
         verdict = resolve(

@@ -308,7 +308,7 @@ class Server:
         flow.peer_flow = packet.src_flow
         flow.peer_address = client
         flow.local_address = own
-        flow.ports = header.ports
+        self.note_form(flow, header.ports)
         flow.sources = packet.source
         flow.control.learn_peer(control)
         flow.marked = control.mark == MARK and not context.config.original_rules
@@ -329,6 +329,14 @@ class Server:
         flow.initial_ack = tcp.seq
         flow.syn_window = tcp.window
         self.deliver_syn(flow, packet.payload)
+
+    def note_form(self, flow: Flow, ports: UdpPorts | None) -> None:
+        """A copy of the SYN came in this form. It is answered in every form in which it came, in that order, and the
+        client takes the answer that comes first.
+        """
+        if ports not in flow.asked:
+            flow.asked = (*flow.asked[:1], ports)
+        flow.ports = flow.asked[0]
 
     def deliver_syn(self, flow: Flow, segment: bytes) -> None:
         """A SYN, first or again, to the listener."""
@@ -391,14 +399,13 @@ class Server:
         if tcp is not None:
             flow.initial_seq = tcp.seq
         control = flow.control.make(_SYN | _ACK, mark=MARK)
-        source = None
-        if tcp is not None:
-            segment = self._context.opening_segment(segment, flow.ports)
-        if flow.sources:
-            # Inside UDP it seems to come from the router that the client has asked: a NAT lets nobody else in.
-            source = flow.sources[1] if flow.ports is not None else None
         path = (Source((*flow.sources, flow.local_address)),) if flow.sources else ()
-        self._context.send(flow, (control, *path), segment, source=source, checksum=tcp is not None)
+        for ports in flow.asked:
+            opening = segment if tcp is None else self._context.opening_segment(segment, ports)
+            # Inside UDP it seems to come from the router that the client has asked: a NAT lets nobody else in.
+            source = flow.sources[1] if flow.sources and ports is not None else None
+            peer = flow.peer._replace(ports=ports)
+            self._context.send(flow, (control, *path), opening, peer, source=source, checksum=tcp is not None)
 
     def receive_third_ack(
         self, flow: Flow, header: Ipv4Header, packet: SalPacket, control: Control, now: float

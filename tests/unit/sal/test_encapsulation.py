@@ -12,8 +12,8 @@ from serval_node.sal.events import FlowMigrated, FlowOpened, PeerMoved, RawUnans
 from serval_node.sal.flow_table import Flow
 from serval_node.sal.outputs import Send
 from serval_node.sal.service_table import Rule
-from serval_node.wire.encapsulation import TO_SERVER
-from serval_node.wire.ipv4 import PROTOCOL_TCP, Address, UdpPorts, address
+from serval_node.wire.encapsulation import TO_SERVER, encapsulate
+from serval_node.wire.ipv4 import PROTOCOL_SERVAL, PROTOCOL_TCP, Address, UdpPorts, address, build_ipv4
 from serval_node.wire.sal_header import Control, ControlFlag, SalPacket, encode
 from serval_node.wire.transport import OPTION_MSS, TcpHeader
 from tests.unit.sal.conftest import A, C, E, Pair, make_pair
@@ -105,6 +105,7 @@ def sent(world: World, host: str, flags: int) -> list[UdpPorts | None]:
     ]
 
 
+@pytest.mark.statement("S52")
 def test_through_a_nat() -> None:
     pair, nat = behind_nat()
     ends = pair.connect()
@@ -177,6 +178,24 @@ def test_raw_answers_that_get_lost() -> None:
     assert only(pair.a).ports == TO_SERVER and only(pair.e).ports == UdpPorts(54325, 54324)
 
 
+def test_copies_that_come_together_are_answered_raw_first() -> None:
+    """The kernel's SYN-ACK comes when both copies have been taken."""
+    pair = make_pair(encapsulation=chosen(AUTO))
+    pair.world.lose = lambda host, send, packet: True
+    pair.a.connect()
+    pair.world.run(1.5)
+    syns = [seen for seen in pair.world.seen if seen.packet.control and seen.packet.control.flags == ControlFlag.SYN]
+    for seen in syns[1:]:
+        if seen.ports is None:
+            packet = build_ipv4(seen.source, seen.destination, PROTOCOL_SERVAL, seen.raw)
+        else:
+            packet = encapsulate(seen.source, seen.destination, seen.ports, seen.raw)
+        pair.e.stack.network_packet(packet, pair.world.now)
+    pair.e.settle()
+    assert sent(pair.world, "e", ControlFlag.SYN | _ACK)[:2] == [None, UdpPorts(54325, 54324)]
+
+
+@pytest.mark.statement("S52")
 @pytest.mark.parametrize("public", [PUBLIC, OTHER_PUBLIC], ids=["port", "address"])
 def test_nat_rebinding(public: Address) -> None:
     pair, nat = behind_nat()
@@ -242,6 +261,7 @@ def test_keepalives_end_with_the_flow_and_raw_flows_have_none() -> None:
     assert not sent(raw.world, "a", _RSYN)
 
 
+@pytest.mark.statement("S52")
 def test_through_a_service_router() -> None:
     """The SYN-ACK seems to come from the router: the NAT lets nobody else in before he is spoken to."""
     world = World(3)
