@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from experiments.benchmarks import connecting, fifty, goodput, handover
+from experiments.benchmarks import connecting, fifty, goodput, handover, routing
 from testbed.errors import TestbedError
 from testbed.measure.plan import Benchmark
 
@@ -12,6 +12,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     *goodput.BENCHMARKS,
     *connecting.BENCHMARKS,
     *fifty.BENCHMARKS,
+    *routing.BENCHMARKS,
     *handover.BENCHMARKS,
 )
 

@@ -28,7 +28,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "controllers": frozenset({WIRE, CONTROL}),
     "topologies": frozenset(),
     "testbed": frozenset({CONTROL, "topologies"}),
-    "experiments": frozenset({"testbed", "topologies", SOCKET}),
+    "experiments": frozenset({"testbed", "topologies", SOCKET, WIRE}),
 }
 """A room may also import itself. Rooms that are not listed here must be added together with what they may import."""
 
