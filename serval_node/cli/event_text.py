@@ -140,6 +140,14 @@ class EventWords:
     def path_back(self, event: Event) -> str:
         return f"flow {event['flow_id']} of {event['service_id']} has {event['address']} back"
 
+    def path_silent(self, event: Event) -> str:
+        silence = 1e3 * (event["time"] - event["since"])
+        way = f"{event['address']} - {_place(event['peer'], event['ports'])}"
+        return f"no answer on the path {way}: nothing has come for {silence:.1f} ms"
+
+    def path_answers(self, event: Event) -> str:
+        return f"the path {event['address']} - {_place(event['peer'], event['ports'])} answers again"
+
     def peer_moved(self, event: Event) -> str:
         source, target = (
             _place(event["source"], event.get("source_ports")),
@@ -202,6 +210,8 @@ _WORDS = {
     "MigrationFailed": EventWords.unmoved,
     "PathLost": EventWords.path_lost,
     "PathBack": EventWords.path_back,
+    "PathSilent": EventWords.path_silent,
+    "PathAnswers": EventWords.path_answers,
     "PeerMoved": EventWords.peer_moved,
     "PathHeard": EventWords.path_heard,
     "Blackout": EventWords.blackout,

@@ -9,6 +9,7 @@ from typing import Any
 from serval_node.cli.errors import CommandError
 from serval_node.cli.output import columns, print_json
 from serval_node.control.local import Client
+from serval_node.control.triggers import TRIGGERS
 
 _PAUSE = 0.005
 
@@ -41,14 +42,20 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser], as
             metavar="S",
             help="how long to wait for the peers' answers (default 10)",
         )
+    meanings = "; ".join(f"{name}: {meaning}" for name, meaning in TRIGGERS.items())
     auto = kinds.add_parser(
         "auto",
         parents=[as_json],
-        help="whether flows move by themselves when their link or address goes",
-        description="Say, or set, whether flows move by themselves when their link goes down or their address is "
-        "removed.",
+        help="what makes flows move by themselves, and to switch it",
+        description=f"Say, or set, what makes flows move by themselves. {meanings}.",
     )
-    auto.add_argument("state", nargs="?", choices=("on", "off"), help="set it; without: say how it is")
+    auto.add_argument(
+        "words",
+        nargs="*",
+        metavar="TRIGGER|on|off",
+        help=f"nothing: say how it is; `on` or `off`: all triggers; `TRIGGER on` or `TRIGGER off`: one of "
+        f"{', '.join(TRIGGERS)}",
+    )
 
 
 def _flow_id(text: str) -> int:
@@ -110,10 +117,29 @@ def _row(row: dict[str, Any]) -> list[object]:
 
 
 def _auto(client: Client, options: argparse.Namespace) -> int:
-    fields = {} if options.state is None else {"on": options.state == "on"}
-    answer = client.request("auto_migrate", **fields)
+    answer = client.request("auto_migrate", **_wish(options.words))
     if options.json:
         print_json(answer)
-    else:
-        print("flows move by themselves when their link or address goes" if answer["on"] else "flows move by hand only")
+        return 0
+    triggers: dict[str, bool] = answer["triggers"]
+    if not any(triggers.values()):
+        print("flows move by hand only")
+    rows = [[name, "on" if on else "off", TRIGGERS.get(name, "")] for name, on in triggers.items()]
+    print(columns(["TRIGGER", "STATE", "FLOWS MOVE WHEN"], rows))
     return 0
+
+
+def _wish(words: list[str]) -> dict[str, Any]:
+    """The request's fields; raises CommandError."""
+    if not words:
+        return {}
+    *triggers, state = words
+    if state not in ("on", "off") or len(triggers) > 1 or not set(triggers) <= {*TRIGGERS, "all"}:
+        raise CommandError(
+            f"`serval migrate auto {' '.join(words)}`: what is wanted is `on` or `off`, alone for all triggers or "
+            f"after one of {', '.join(TRIGGERS)}"
+        )
+    fields: dict[str, Any] = {"on": state == "on"}
+    if triggers and triggers != ["all"]:
+        fields["trigger"] = triggers[0]
+    return fields

@@ -43,7 +43,7 @@ given back by name where the node knows it, prefixes also as "0xHEX/BITS"; addre
     migrate   flow_id | from | service, to    move a flow, those at an interface or address, or those of a service to
                                               an interface or own address: {"flows": [{"flow_id", "source", "target",
                                               "refusal"}]}; the RSYNs are on their way, `events` tells the end
-    auto_migrate  [on]                        {"on"}: whether flows move by themselves when their link or address goes
+    auto_migrate  [trigger], [on]             {"triggers"}: what makes flows move by themselves; sets one or all of them
     adhoc     [on][, relay][, hops]           ad hoc mode: {"on", "relay", "hops", "links": [{"interface", "address",
                                               "broadcast"}], "default": whose rule takes what no longer prefix matches}
     encapsulation  [mode[, peer]]             {"mode", "peers", "learned"}: what goes inside UDP; mode is raw, udp, auto

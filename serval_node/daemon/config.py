@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, fields
 from ipaddress import AddressValueError, IPv4Address
 from typing import Any
 
+from serval_node.control.triggers import TRIGGERS
 from serval_node.daemon.encapsulation import MODES, choices, mode
 from serval_node.sal.adhoc import HOPS, MAX_HOPS
 
@@ -54,7 +55,7 @@ class NodeConfig:
     congestion   congestion control of the connections over sal0; None leaves the namespace's default
     mtu          MTU of the links; None takes the smallest of the host's interfaces
     offload      segmentation offload on sal0; None means: when numpy is there
-    auto_migrate move flows by themselves when their link or address goes (S49)
+    auto_migrate what makes flows move by themselves (S49): true, false, or a list of link, address, route, silence
     adhoc        SYNs that no rule matches go to everyone on the link, and such SYNs of others are answered (S44)
     adhoc_relay  in ad hoc mode, send such SYNs of others on over the other links
     adhoc_hops   how many links such a SYN may cross, 1..19
@@ -76,7 +77,7 @@ class NodeConfig:
     congestion: str | None = CONGESTION
     mtu: int | None = None
     offload: bool | None = None
-    auto_migrate: bool = True
+    auto_migrate: tuple[str, ...] = tuple(TRIGGERS)
     adhoc: bool = False
     adhoc_relay: bool = False
     adhoc_hops: int = HOPS
@@ -115,6 +116,7 @@ class NodeConfig:
         out["providers"], out["hosts"] = dict(self.providers), dict(self.hosts)
         out["encapsulated_peers"] = dict(self.encapsulated_peers)
         out["serves"], out["rules"] = list(self.serves), [dict(rule) for rule in self.rules]
+        out["auto_migrate"] = list(self.auto_migrate)
         if self.controller is not None:
             out["controller"] = {"host": self.controller.host, "port": self.controller.port}
         return out
@@ -206,6 +208,14 @@ def _texts(key: str, value: object) -> tuple[str, ...]:
     return tuple(_text(key, item) for item in value)
 
 
+def _triggers(key: str, value: object) -> tuple[str, ...]:
+    if isinstance(value, bool):
+        return tuple(TRIGGERS) if value else ()
+    if not isinstance(value, (list, tuple)) or not all(isinstance(item, str) and item in TRIGGERS for item in value):
+        raise ConfigError(f"{key!r} must be true, false or a list of {', '.join(TRIGGERS)}, not {value!r}")
+    return tuple(trigger for trigger in TRIGGERS if trigger in value)
+
+
 def _rules(key: str, value: object) -> tuple[Mapping[str, Any], ...]:
     if not isinstance(value, (list, tuple)) or not all(isinstance(item, dict) for item in value):
         raise ConfigError(f"{key!r} must be a list of rules")
@@ -261,7 +271,7 @@ _CHECKS: dict[str, Any] = {
     "congestion": _optional(_text),
     "mtu": _optional(_integer(576, 65535)),
     "offload": _optional(_boolean),
-    "auto_migrate": _boolean,
+    "auto_migrate": _triggers,
     "adhoc": _boolean,
     "adhoc_relay": _boolean,
     "adhoc_hops": _integer(1, MAX_HOPS),

@@ -19,8 +19,10 @@ from serval_node.control.experimenter import node_datapath_id
 from serval_node.control.messages import DelayNotify, NodeMessage, NodeState
 from serval_node.control.router_messages import PORT
 from serval_node.daemon import encapsulation
+from serval_node.daemon.activity import Activity
 from serval_node.daemon.adhoc import AdHocMode
 from serval_node.daemon.advertiser import Advertiser
+from serval_node.daemon.automatic import AutomaticMoves
 from serval_node.daemon.blackouts import Blackouts
 from serval_node.daemon.config import NodeConfig
 from serval_node.daemon.control_server import ControlServer
@@ -42,7 +44,7 @@ from serval_node.daemon.stack_events import ServiceLoads, StackEvents
 from serval_node.daemon.virtual_addresses import VirtualAddresses
 from serval_node.io.datapath import DataPath, vector_available
 from serval_node.io.fast_flow import FlowCounters
-from serval_node.io.netlink import HostNetwork, NetworkChange
+from serval_node.io.netlink import HostNetwork
 from serval_node.io.raw_ip import RawIp
 from serval_node.io.sock_diag import TcpSocket
 from serval_node.sal.delay_queue import DelayVerdict
@@ -147,8 +149,9 @@ class Node:
             environment=HostEnvironment(self.network, self.names),
             rng=random.SystemRandom(),
         )
-        self.migrations = Migrations(
-            self.stack, self.network, self._take_outputs, self.events.add, automatic=config.auto_migrate
+        self.migrations = Migrations(self.stack, self.network, self._take_outputs)
+        self.automatic = AutomaticMoves(
+            self.migrations, self.network, self.stack.probing, self.events.add, wanted=config.auto_migrate
         )
         self.data_path = DataPath(
             self.tun,
@@ -161,6 +164,7 @@ class Node:
             udp=self._udp,
         )
         self._closers.append(self.data_path.close)
+        self._activity = Activity(self.data_path, self.stack.probing)
         self.loop.add_reader(self.data_path.fileno(), self.data_path.ready)
 
     def _open_discovery(self) -> RouterDiscovery:
@@ -227,17 +231,21 @@ class Node:
                 self._keep_counters(output.local_flow, path.remove(output.local_flow))
 
     def _settle(self) -> float | None:
-        stack = self.stack
+        stack, activity, now = self.stack, self._activity, time.monotonic()
         when = stack.next_timer()
-        if when is not None and when <= time.monotonic():
-            stack.handle_timer(time.monotonic())
-            when = stack.next_timer()
+        due = when is not None and when <= now
+        activity.tell(now, judged=due)
+        if due:
+            stack.handle_timer(now)
         self._take_outputs()
-        for event in stack.take_events():
-            self._reactions.handle(event)
-            if isinstance(event, FlowClosed):
-                self._left_counters.pop(event.flow_id, None)
-        return when
+        while events := stack.take_events():
+            for event in events:
+                self._reactions.handle(event)
+                self.automatic.heard_of(event)
+                if isinstance(event, FlowClosed):
+                    self._left_counters.pop(event.flow_id, None)
+        times = stack.next_timer(), activity.next_time()
+        return min((time for time in times if time is not None), default=None)
 
     def _segments_lost(self, local: Address, peer: Address, why: str) -> None:
         self.events.add(SegmentedSingly(time.monotonic(), local, peer, why))
@@ -245,14 +253,14 @@ class Node:
     def _network_changed(self) -> None:
         happened = self.loop.woken  # before whatever else came at the same moment
         change = self.network.readable()
-        if change != NetworkChange():
+        if change.places:
             self._raw.addresses_changed()
             self.adhoc.network_changed()
             self.discovery.network_changed()
             self.stack.encapsulation.forget()
             if self._udp is not None:
                 self._udp.addresses_changed()
-        self.migrations.network_changed(change, happened)
+        self.automatic.network_changed(change, happened)
         if (change.added or change.removed) and self._controller is not None:
             self._controller.send_state()
 
@@ -339,7 +347,7 @@ class Node:
             "boot": self.boot,
             "addresses": [address_text(item) for item in self.network.own_addresses()],
             "serves": [self.names.describe(prefix) for prefix in self.serves],
-            "auto_migrate": self.migrations.automatic,
+            "auto_migrate": self.automatic.view(),
             "adhoc": self.adhoc.on,
             "controller": None if controller is None else f"{controller.host}:{controller.port}",
             "controller_up": self._controller is not None and self._controller.up,

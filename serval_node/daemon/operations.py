@@ -21,6 +21,7 @@ from serval_node.control.rules import (
     get_text,
     to_address,
 )
+from serval_node.control.triggers import TRIGGERS
 from serval_node.daemon import encapsulation, views
 from serval_node.daemon.control_server import Connection, RequestError
 from serval_node.daemon.event_log import KEPT, KINDS, Wanted
@@ -242,9 +243,15 @@ class Operations:
         return {"flows": [views.outcome(item) for item in outcomes]}
 
     def auto_migrate(self, request: Request, _connection: Connection) -> dict[str, Any]:
-        migrations = self._node.migrations
-        migrations.automatic = get_flag(request, "on", migrations.automatic)
-        return {"on": migrations.automatic}
+        automatic = self._node.automatic
+        trigger = get_text(request, "trigger") if "trigger" in request else None
+        if trigger is not None and trigger not in TRIGGERS:
+            raise RequestError(f"'trigger' is one of {', '.join(TRIGGERS)}, not {trigger!r}")
+        if "on" in request:
+            chosen = frozenset(TRIGGERS if trigger is None else (trigger,))
+            on = get_flag(request, "on", True)
+            automatic.switch(automatic.wanted | chosen if on else automatic.wanted - chosen)
+        return {"triggers": automatic.view()}
 
     # -- without a controller
 

@@ -162,7 +162,7 @@ def _flow(flow: Flow, node: Node) -> dict[str, Any]:
     if flow.migration is not None and flow.migration.move is not None:
         row["moving_to"] = address_text(flow.migration.move.address)
         row["rsyns"] = flow.migration.move.rsyns
-    row["lost"] = node.migrations.lost(flow.local_flow)
+    row["lost"] = node.automatic.lost(flow.local_flow)
     row["packets_out"], row["bytes_out"], row["packets_in"], row["bytes_in"] = node.flow_counters(flow.local_flow)
     return row
 
@@ -188,6 +188,7 @@ def counters(node: Node) -> dict[str, int]:
         slow_packets_kernel=totals.slow_kernel,
         slow_packets_network=totals.slow_network,
         send_stalls=totals.stalls,
+        **node.stack.probing.liveness.counters,
         flows=len(node.stack.flows),
         rules=len(node.stack.service_table),
         names=len(node.names.addresses.items()),

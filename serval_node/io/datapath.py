@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from serval_node.io.datapath_rx import FirstPacket, Receiver, SlowNetwork
 from serval_node.io.datapath_rx_udp import UdpReceiver
 from serval_node.io.datapath_tx import SlowKernel, Transmitter
-from serval_node.io.fast_flow import FastFlow, FlowCounters, FlowPaths
+from serval_node.io.fast_flow import FastFlow, FlowCounters, FlowPaths, Traffic
 from serval_node.io.raw_ip import SAL_PROTOCOL, RawIp
 from serval_node.io.sender import Sender
 from serval_node.io.system_calls import TimerDescriptor
@@ -205,6 +205,15 @@ class DataPath:
         """The flow's counters; None when it is not installed."""
         flow = self._paths.by_flow.get(local_flow)
         return None if flow is None else flow.counters()
+
+    @property
+    def active(self) -> bool:
+        """Whether a flow had traffic since `traffic` was last called."""
+        return bool(self._paths.active)
+
+    def traffic(self) -> list[Traffic]:
+        """What the flows that had traffic did since the last call."""
+        return self._paths.traffic()
 
     def totals(self) -> Totals:
         sums = list(self._retired)

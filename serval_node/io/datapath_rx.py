@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 import struct
+import time
 from collections.abc import Callable
 
 from serval_node.io.fast_flow import (
@@ -92,6 +93,7 @@ class Receiver:
 
     def _note(self, flow: FastFlow, packets: int, payload: int, sequence: int, ack: int) -> None:
         flow.note_received(packets, payload, sequence, ack)
+        flow.arrived(time.monotonic())
         if not flow.heard:
             flow.heard = True
             self._first_packet(flow.state.local_flow)

@@ -64,6 +64,19 @@ class FlowCounters:
     own_ack: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What a flow did since it was last asked. `heard`: when its peer's last packet came, None when none did; `gap`:
+    the longest time between two packets before that; `payload`: whether data came; `owing`: whether the peer has not
+    acknowledged all that was sent."""
+
+    local_flow: int
+    heard: float | None
+    gap: float
+    payload: bool
+    owing: bool
+
+
 class FastFlow:
     """One established TCP flow. `apply` sets everything that depends on its forwarding state; counters survive it.
 
@@ -72,7 +85,12 @@ class FastFlow:
     """
 
     __slots__ = (
+        "_told",
+        "active",
+        "feed",
+        "gap",
         "heard",
+        "heard_at",
         "inner_addresses",
         "inner_ip_sum",
         "inner_ports",
@@ -104,6 +122,8 @@ class FastFlow:
     def __init__(self, state: ForwardingState, sender: Sender) -> None:
         self.sent_packets = self.sent_bytes = self.received_packets = self.received_bytes = 0
         self.sent_next = self.received_next = self.peer_ack = self.own_ack = -1
+        self.feed: list[FastFlow] = []  # where it says that it had traffic
+        self.active = False
         self.apply(state, sender)
 
     def apply(self, state: ForwardingState, sender: Sender) -> None:
@@ -111,6 +131,9 @@ class FastFlow:
         self.state = state
         self.sender = sender
         self.heard = False
+        # Of the path that was left nothing is known here.
+        self.heard_at = self.gap = 0.0
+        self._told = 0.0, self.received_bytes
         self.trial = sender.trial(state.peer_address)
         self.room = _NO_LIMIT if state.segment_limit is None else state.segment_limit
         self.peer_socket = address_text(state.peer_address), 0 if state.ports is None else state.ports.peer
@@ -130,8 +153,27 @@ class FastFlow:
         base = _INNER_IP_BASE.pack(0x45, 0, 0, 0, _DONT_FRAGMENT, DEFAULT_TTL, PROTOCOL_TCP, 0)
         self.inner_ip_sum = ones_sum(base + self.inner_addresses)
 
+    def arrived(self, now: float) -> None:
+        """Packets from the peer came now."""
+        gap = now - self.heard_at
+        if gap > self.gap:
+            self.gap = gap
+        self.heard_at = now
+
+    def traffic(self) -> Traffic:
+        """What it did since the last call."""
+        (heard_before, bytes_before), self._told = self._told, (self.heard_at, self.received_bytes)
+        gap, self.gap, self.active = self.gap, 0.0, False
+        heard = self.heard_at if self.heard_at > heard_before else None
+        outstanding = self.sent_next - self.peer_ack & SEQUENCE_MASK
+        owing = self.sent_bytes > 0 and (self.peer_ack < 0 or 0 < outstanding < 0x80000000)
+        return Traffic(self.state.local_flow, heard, gap, self.received_bytes != bytes_before, owing)
+
     def note_sent(self, packets: int, payload: int, sequence: int, ack: int) -> None:
         """`sequence` is that of the first payload byte, `ack` the acknowledgement that went along."""
+        if not self.active:
+            self.active = True
+            self.feed.append(self)
         self.sent_packets += packets
         self.sent_bytes += payload
         self.own_ack = ack
@@ -150,6 +192,9 @@ class FastFlow:
             self.sender.judge(peer, False)
 
     def note_received(self, packets: int, payload: int, sequence: int, ack: int) -> None:
+        if not self.active:
+            self.active = True
+            self.feed.append(self)
         self.received_packets += packets
         self.received_bytes += payload
         if self.trial is not None and self.trial.acknowledged(ack):
@@ -194,8 +239,16 @@ class FlowPaths:
     drops: Counter[str] = field(default_factory=Counter)
     slow_kernel: int = 0
     slow_network: int = 0
+    active: list[FastFlow] = field(default_factory=list)  # those that had traffic since `traffic` was last called
+
+    def traffic(self) -> list[Traffic]:
+        """What the active flows did since the last call."""
+        told = [flow.traffic() for flow in self.active if self.by_flow.get(flow.state.local_flow) is flow]
+        self.active.clear()
+        return told
 
     def add(self, flow: FastFlow) -> None:
+        flow.feed = self.active
         self.by_flow[flow.state.local_flow] = flow
         self.by_kernel[flow.kernel_key] = flow
         for key in flow.wire_keys:

@@ -13,15 +13,20 @@ import struct
 import sys
 from dataclasses import dataclass
 
-from serval_node.io.netlink_message import attributes, dump, messages
+from serval_node.io.netlink_message import ask, attribute, attributes, dump, messages
 from serval_node.wire.ipv4 import Address
 
 _NETLINK_ROUTE = 0
 _RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK = 16, 17, 18
 _RTM_NEWADDR, _RTM_DELADDR, _RTM_GETADDR = 20, 21, 22
+_RTM_NEWROUTE, _RTM_DELROUTE, _RTM_GETROUTE = 24, 25, 26
 _GROUPS = 0x1 | 0x10 | 0x40  # RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE
 _IFINFOMSG = struct.Struct("=BxHiII")  # family, type, index, flags, change mask
 _IFADDRMSG = struct.Struct("=BBBBI")  # family, prefix length, flags, scope, index
+# Family, lengths of destination and source, TOS, table, protocol, scope, type, flags.
+_RTMSG = struct.Struct("=BBBBBBBBI")
+_RTM_F_FIB_MATCH = 0x2000  # answer with the route that matches, and refuse where none does (Linux 4.13)
+_RTA_DST, _RTA_SRC, _RTA_OIF = 1, 2, 4
 _IFLA_IFNAME, _IFLA_MTU = 3, 4
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _IFF_UP, _IFF_LOOPBACK, _IFF_LOWER_UP = 0x1, 0x8, 0x10000
@@ -51,12 +56,20 @@ class InterfaceAddress:
 
 @dataclass(frozen=True, slots=True)
 class NetworkChange:
-    """What one call of `readable()` found changed: links and addresses that came, went or changed state."""
+    """What one call of `readable()` found changed: links and addresses that came, went or changed state, and whether
+    any route did, of whatever table.
+    """
 
     links_down: tuple[Link, ...] = ()
     links_up: tuple[Link, ...] = ()
     added: tuple[InterfaceAddress, ...] = ()
     removed: tuple[InterfaceAddress, ...] = ()
+    routes: bool = False
+
+    @property
+    def places(self) -> bool:
+        """Whether links or addresses have changed."""
+        return bool(self.links_down or self.links_up or self.added or self.removed)
 
 
 class HostNetwork:
@@ -122,9 +135,16 @@ class HostNetwork:
         self._sources[destination] = source
         return source
 
+    def has_route(self, source: Address, destination: Address) -> bool:
+        """Whether the host's routes lead to `destination` over the link of an own address, for packets with this
+        source. The kernel itself would take an unknown destination to be on the link. True when it cannot be asked.
+        """
+        link = self.link_of(source)
+        return link is not None and _routed_over(link.index, source, destination)
+
     def readable(self) -> NetworkChange:
         """Reads the kernel's notifications. Called when `fileno()` is readable; never blocks."""
-        stale = False
+        stale = routes = False
         while True:
             try:
                 data = self._events.recv(65536)
@@ -133,16 +153,17 @@ class HostNetwork:
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     raise
-                stale = True  # notifications were lost: everything is read again below
+                stale = routes = True  # notifications were lost: everything is read again below
                 continue
             self._sources.clear()
             for message in messages(data):
                 stale = stale or message.kind in (_RTM_NEWLINK, _RTM_DELLINK, _RTM_NEWADDR, _RTM_DELADDR)
+                routes = routes or message.kind in (_RTM_NEWROUTE, _RTM_DELROUTE)
         if not stale:
-            return NetworkChange()
+            return NetworkChange(routes=routes)
         old_links, old_addresses = self.links, self.addresses
         self._reload()
-        return self._difference(old_links, old_addresses)
+        return self._difference(old_links, old_addresses, routes)
 
     def _outer_links(self) -> list[Link]:
         return [link for link in self.links.values() if not link.loopback and link.name not in self._ignore]
@@ -154,7 +175,9 @@ class HostNetwork:
         self.addresses = tuple(entry for entry in dump_addresses() if entry.link_index not in ignored)
         self._own = frozenset(entry.address for entry in self.addresses)
 
-    def _difference(self, links: dict[int, Link], addresses: tuple[InterfaceAddress, ...]) -> NetworkChange:
+    def _difference(
+        self, links: dict[int, Link], addresses: tuple[InterfaceAddress, ...], routes: bool
+    ) -> NetworkChange:
         was_up = {index for index, link in links.items() if link.up}
         is_up = {index for index, link in self.links.items() if link.up}
         return NetworkChange(
@@ -162,6 +185,7 @@ class HostNetwork:
             links_up=tuple(self.links[index] for index in sorted(is_up - was_up)),
             added=tuple(entry for entry in self.addresses if entry not in addresses),
             removed=tuple(entry for entry in addresses if entry not in self.addresses),
+            routes=routes,
         )
 
 
@@ -201,3 +225,14 @@ def _routed_source(destination: Address) -> Address | None:
         except OSError:
             return None  # no route, or a destination that no packet may have
         return socket.inet_aton(probe.getsockname()[0])
+
+
+def _routed_over(link_index: int, source: Address, destination: Address) -> bool:
+    request = _RTMSG.pack(socket.AF_INET, 32, 32, 0, 0, 0, 0, 0, _RTM_F_FIB_MATCH)
+    request += attribute(_RTA_DST, destination) + attribute(_RTA_SRC, source)
+    request += attribute(_RTA_OIF, link_index.to_bytes(4, sys.byteorder))
+    try:
+        ask(_NETLINK_ROUTE, _RTM_GETROUTE, request)
+    except OSError as error:
+        return error.errno not in (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENODEV)
+    return True

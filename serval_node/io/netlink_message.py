@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import struct
@@ -74,15 +75,37 @@ def dump(protocol: int, kind: int, request: bytes) -> list[NetlinkMessage]:
         return answers
 
 
+def ask(protocol: int, kind: int, request: bytes) -> NetlinkMessage:
+    """The kernel's answer to a question that has one. Raises OSError with the kernel's refusal."""
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol) as link:
+        link.settimeout(5)
+        link.bind((0, 0))
+        link.send(_HEADER.pack(_HEADER.size + len(request), kind, NLM_F_REQUEST, 1, 0) + request)
+        for message in messages(link.recv(_RECEIVE_SIZE)):
+            _raise_error(message)
+            return message
+    raise OSError(errno.EBADMSG, os.strerror(errno.EBADMSG))
+
+
+def attribute(kind: int, value: bytes) -> bytes:
+    """One attribute of a request."""
+    padding = bytes(-len(value) % 4)
+    return _ATTRIBUTE.pack(_ATTRIBUTE.size + len(value), kind) + value + padding
+
+
+def _raise_error(message: NetlinkMessage) -> None:
+    if message.kind == NLMSG_ERROR:
+        number = -_ERROR.unpack_from(message.body)[0]
+        raise OSError(number, os.strerror(number))
+
+
 def _answers(link: socket.socket) -> list[NetlinkMessage]:
     answers: list[NetlinkMessage] = []
     while True:
         for message in messages(link.recv(_RECEIVE_SIZE)):
             if message.kind == NLMSG_DONE:
                 return answers
-            if message.kind == NLMSG_ERROR:
-                number = -_ERROR.unpack_from(message.body)[0]
-                raise OSError(number, os.strerror(number))
+            _raise_error(message)
             answers.append(message)
 
 

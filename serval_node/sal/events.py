@@ -270,6 +270,27 @@ class PathBack:
 
 
 @dataclass(slots=True)
+class PathSilent:
+    """No answer on the path between these addresses; nothing has come from the peer since ``since``."""
+
+    time: float
+    address: Address
+    peer: Address
+    ports: UdpPorts | None
+    since: float
+
+
+@dataclass(slots=True)
+class PathAnswers:
+    """A path that was silent was heard of."""
+
+    time: float
+    address: Address
+    peer: Address
+    ports: UdpPorts | None
+
+
+@dataclass(slots=True)
 class PeerMoved:
     """The other end of a flow moved, and this host sends to its new address, or to new ports when it is inside UDP;
     ``asked`` is when its RSYN came.
@@ -404,6 +425,8 @@ Event = (
     | MigrationFailed
     | PathLost
     | PathBack
+    | PathSilent
+    | PathAnswers
     | PeerMoved
     | PathHeard
     | Blackout

@@ -13,6 +13,7 @@ from serval_node.sal.forwarding import forward, send_on
 from serval_node.sal.migration import SEARCH_LIMIT
 from serval_node.sal.opening import Client, Server
 from serval_node.sal.places import Place
+from serval_node.sal.probing import Probing
 from serval_node.sal.resets import refuse_unknown, reset_unknown
 from serval_node.sal.resolution import StickyChoices, Verdict, network_actions, network_mode, resolve
 from serval_node.sal.service_table import Action
@@ -27,6 +28,7 @@ from serval_node.wire.sal_header import Control, ControlFlag, SalPacket, decode
 from serval_node.wire.transport import ACK, FIN, RST, SYN, TcpHeader, verify
 
 _SYN, _ACK, _RST, _RSYN = ControlFlag.SYN, ControlFlag.ACK, ControlFlag.RST, ControlFlag.RSYN
+_NACK = ControlFlag.NACK
 
 
 class NetworkSide:
@@ -41,6 +43,7 @@ class NetworkSide:
         waiting: Waiting,
         datagram_flows: DatagramFlows,
         datagrams: Datagrams,
+        probing: Probing,
     ) -> None:
         self._context = context
         self._client = client
@@ -49,6 +52,7 @@ class NetworkSide:
         self._waiting = waiting
         self._datagram_flows = datagram_flows
         self._datagrams = datagrams
+        self._probing = probing
         self._sticky = StickyChoices()
         self._broadcasts = Broadcasts(context)
 
@@ -101,6 +105,7 @@ class NetworkSide:
             if header.destination == flow.local_address and Place(header.source, header.ports) == flow.peer:
                 self._transfer.heard_there(flow, now)
             self._transfer.from_network(flow, payload, tcp, now)
+            self._probing.heard(flow, header, now)
 
     def _pass_on(self, header: Ipv4Header, packet: SalPacket, now: float) -> bool:
         """A client looks for the instance that holds its flow: to all of them, if this is a service router."""
@@ -142,8 +147,11 @@ class NetworkSide:
             self._context.refuse(Refusal.WRONG_NONCE, now)
         elif flow.state is State.CLOSED:
             self._transfer.answer_dead(flow, now)
+        elif control.flags & _NACK:
+            self._probing.receive(flow, header, control, now)
         elif not flow.resetting:
             self._transfer.control(flow, _sender(header, packet), control, packet.payload, now)
+            self._probing.heard(flow, header, now)
 
     def _receive_reset(self, flow: Flow, control: Control, now: float) -> None:
         refusal = flow.control.doubts_reset(control)

@@ -29,6 +29,7 @@ from serval_node.sal.moves import Cause, MigrationRefused
 from serval_node.sal.network_side import NetworkSide
 from serval_node.sal.opening import Client, Server
 from serval_node.sal.outputs import Output
+from serval_node.sal.probing import Probing
 from serval_node.sal.service_table import ResolutionMode, ServiceTable
 from serval_node.sal.transfer import Transfer
 from serval_node.sal.waiting import Waiting
@@ -47,14 +48,15 @@ class Stack:
         self._config = config
         self._client = Client(context)
         server = Server(context)
-        self._transfer = transfer = Transfer(context, Migration(context))
+        self.probing = Probing(context)
+        self._transfer = transfer = Transfer(context, Migration(context), self.probing)
         self._waiting = Waiting(context, self._take_up)
         self._expiry = Expiry(context)
         self._datagram_flows = DatagramFlows(context, self._client, server, transfer, self._waiting)
         self._datagrams = Datagrams(context, server, self._waiting)
         sides = context, self._client, server, transfer, self._waiting, self._datagram_flows, self._datagrams
         self._kernel = KernelSide(*sides)
-        self._network = NetworkSide(*sides)
+        self._network = NetworkSide(*sides, self.probing)
 
     # -- what others see
 
@@ -143,7 +145,8 @@ class Stack:
 
     def next_timer(self) -> float | None:
         """When ``handle_timer`` wants to be called; 0 for at once."""
-        timers = (self._context.next_timer(), self._waiting.next_timer(), self._expiry.next_timer())
+        parts = (self._context, self._waiting, self._expiry, self.probing)
+        timers = [part.next_timer() for part in parts]
         return min((timer for timer in timers if timer is not None), default=None)
 
     def handle_timer(self, now: float) -> None:
@@ -151,6 +154,7 @@ class Stack:
         self._expiry.run(now)
         self._waiting.run(now)
         self._context.run_timers(now)
+        self.probing.run(now)
 
     # -- sockets of serval_node.socket
 

@@ -10,6 +10,7 @@ from serval_node.sal.keepalive import Keepalive
 from serval_node.sal.migration import Migration
 from serval_node.sal.moves import Cause
 from serval_node.sal.places import Place
+from serval_node.sal.probing import Probing
 from serval_node.sal.states import ESTABLISHED, Happening, State, advance
 from serval_node.wire.ipv4 import PROTOCOL_TCP, Address
 from serval_node.wire.sal_header import Control, ControlFlag
@@ -30,10 +31,11 @@ _LAST_PACKETS = 1.0
 class Transfer:
     """Packets of flows that both ends know."""
 
-    def __init__(self, context: Context, migration: Migration) -> None:
+    def __init__(self, context: Context, migration: Migration, probing: Probing) -> None:
         self._context = context
         self._migration = migration
         self.keepalive = Keepalive(context, self.announce)
+        self._probing = probing
 
     # -- from the kernel
 
@@ -52,6 +54,7 @@ class Transfer:
                 flow.fin_end, flow.fin_acked = end, False
             # The stack must see the acknowledgement of the FIN.
             context.uninstall(flow)
+            self._probing.owes(flow, now)
         for piece in self._pieces(flow, segment, tcp, gso_size):
             context.send(flow, (), piece)
 
@@ -201,6 +204,7 @@ class Transfer:
             self._migration.send_rsyn(flow, control, now)
         else:
             self._context.send(flow, (control,), b"")
+        self._probing.owes(flow, now)
         self._arm(flow)
 
     def move(self, flow: Flow, address: Address, now: float, why: Cause) -> None:

@@ -30,7 +30,8 @@ def ann(net: HostNet) -> Host:
     command("ip", "link", "set", "p-ann1", "master", BRIDGE, "up")
     host.run("ip", "address", "add", f"{ETH1}/24", "dev", "eth1")
     host.run("ip", "link", "set", "eth1", "up")
-    net.start_node(host)
+    # Not because of silence: a peer that a busy machine does not schedule would make flows move in between.
+    net.start_node(host, auto_migrate=["link", "address", "route"])
     return host
 
 
@@ -49,6 +50,10 @@ def flow(host: Host) -> dict[str, Any]:
 
 def migrated(host: Host, since: float) -> list[dict[str, Any]]:
     return [event for event in host.ask("events", since=since)["events"] if event["event"] == "FlowMigrated"]
+
+
+def events(host: Host, kind: str, since: float) -> list[dict[str, Any]]:
+    return host.ask("events", since=since, kinds=[kind])["events"]
 
 
 def now(host: Host) -> float:
@@ -206,8 +211,70 @@ def test_automatic_moves_can_be_switched_off(ann: Host, dan: Host) -> None:
         assert "answered" in ann.serval("migrate", "flow", str(flow(ann)["flow_id"]), "eth1").stdout
         transfer.end()
     finally:
-        ann.serval("migrate", "auto", "on")
+        for trigger in ("link", "address", "route"):
+            ann.ask("auto_migrate", trigger=trigger, on=True)
         _restore(ann)
+
+
+@pytest.mark.statement("S49")
+def test_a_path_that_swallows_everything_is_left(ann: Host, dan: Host) -> None:
+    """Links and addresses stay as they are at both ends, and neither end is told anything."""
+    assert "silence  on" in ann.serval("migrate", "auto", "silence", "on").stdout
+    transfer = Transfer(ann, dan)
+    transfer.until(0.1)
+    start = now(ann)
+    command("ip", "link", "set", "p-ann", "nomaster")
+    try:
+        (moved,) = wait_for("the move", lambda: migrated(ann, start))
+        assert (moved["cause"], moved["source"], moved["target"]) == ("no answer on this path", ann.address, ETH1)
+        (silent,) = events(ann, "PathSilent", start)
+        assert silent["since"] <= moved["happened"] and silent["time"] <= moved["detected"]
+        transfer.end()
+        counters = ann.counters()
+        assert counters["probes_sent"] >= 3 and counters["paths_silent"] >= 1
+    finally:
+        command("ip", "link", "set", "p-ann", "master", BRIDGE)
+        ann.ask("auto_migrate", trigger="silence", on=False)
+
+
+@pytest.mark.statement("S49")
+def test_without_another_path_a_flow_waits_at_a_silent_one(ann: Host, dan: Host) -> None:
+    """And where the trigger is off it is not even looked at."""
+    assert ann.ask("status")["auto_migrate"] == {"link": True, "address": True, "route": True, "silence": False}
+    transfer = Transfer(ann, dan)
+    transfer.until(0.1)
+    start, asked = now(dan), ann.counters()["probes_sent"]
+    command("ip", "link", "set", "p-ann", "nomaster")
+    try:
+        wait_for("the server's remark", lambda: flow(dan)["lost"] == "no answer on this path")
+        assert len(events(dan, "PathLost", start)) == 1
+        assert (ann.counters()["probes_sent"], flow(ann)["lost"]) == (asked, "")
+    finally:
+        command("ip", "link", "set", "p-ann", "master", BRIDGE)
+    wait_for("its being heard again", lambda: events(dan, "PathBack", start))
+    assert flow(dan)["lost"] == ""
+    transfer.end()
+
+
+@pytest.mark.statement("S49")
+def test_flows_follow_the_routes_to_their_peers(ann: Host, dan: Host) -> None:
+    """A route in a table that the flow does not use changes nothing; one that leads another way does."""
+    transfer = Transfer(ann, dan)
+    transfer.until(0.1)
+    start = now(ann)
+    ann.run("ip", "route", "add", "default", "via", "10.9.1.254", "dev", "eth1", "table", "77")
+    ann.run("ip", "route", "replace", f"{dan.address}/32", "dev", "eth1", "src", ETH1)
+    try:
+        (moved,) = wait_for("the move", lambda: migrated(ann, start))
+        assert (moved["cause"], moved["source"], moved["target"]) == ("route changed", ann.address, ETH1)
+        transfer.until(0.4)
+        ann.run("ip", "route", "delete", f"{dan.address}/32", "dev", "eth1")
+        wait_for("the way back", lambda: flow(ann)["local"] == ann.address)
+        assert [move["cause"] for move in migrated(ann, start)] == ["route changed", "no route"]
+        transfer.end()
+    finally:
+        ann.run("ip", "route", "flush", "table", "77")
+        ann.run("ip", "route", "delete", f"{dan.address}/32", check=False)
 
 
 def test_refusals(ann: Host, dan: Host) -> None:

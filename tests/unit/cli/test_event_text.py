@@ -19,6 +19,8 @@ PLACES = (
     events.FlowMigrated,
     events.PathLost,
     events.PathBack,
+    events.PathSilent,
+    events.PathAnswers,
     events.PeerMoved,
     events.PathHeard,
     events.Blackout,

@@ -1,0 +1,143 @@
+"""Probes on the wire, and what the stack's flows tell the judge of their paths (`liveness`).
+
+A probe is CONTROL with NACK alone and a verno from before the flow's first one, a different one each time; its answer
+is NACK|ACK with that verno as ackno. Both carry nonces, take no number and change nothing. The original sends neither:
+to any CONTROL with an old verno it answers by a bare ACK (protocol notes 2.2), and that is an answer too.
+"""
+
+from __future__ import annotations
+
+from serval_node.sal.context import LOOPBACK, Context
+from serval_node.sal.events import PathAnswers, PathSilent, Refusal
+from serval_node.sal.flow_table import Flow
+from serval_node.sal.liveness import Ask, Back, Liveness, PathKey
+from serval_node.sal.places import Place
+from serval_node.sal.states import ESTABLISHED, State
+from serval_node.wire.ipv4 import Ipv4Header
+from serval_node.wire.sal_header import Control, ControlFlag
+from serval_node.wire.serial import MASK
+
+_NACK, _ACK = ControlFlag.NACK, ControlFlag.ACK
+
+
+class Probing:
+    """Watches the paths of one stack's flows while it is switched on; answers the peers' probes always."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._on = False
+        self.liveness = Liveness()
+
+    @property
+    def on(self) -> bool:
+        """Whether paths are judged and probes sent."""
+        return self._on
+
+    def switch(self, *, on: bool) -> None:
+        if self._on and not on:
+            self.liveness.forget_all()
+        self._on = on
+
+    # -- what flows tell
+
+    def traffic(
+        self, local_flow: int, now: float, *, heard: float | None, gap: float, owing: bool, payload: bool
+    ) -> None:
+        """An established flow had traffic on the fast path; see Liveness.traffic."""
+        flow = self._context.flows.get(local_flow)
+        key = None if flow is None else self._watched(flow)
+        if flow is not None and key is not None:
+            back = self.liveness.traffic(
+                key,
+                local_flow,
+                now,
+                heard=heard,
+                gap=gap,
+                owing=owing,
+                payload=payload,
+                marked=flow.marked,
+                rtt=flow.control.rtt,
+            )
+            self._tell(back, now)
+
+    def owes(self, flow: Flow, now: float) -> None:
+        """The stack itself waits for the peer: for the end of a close, or the answer to an RSYN."""
+        key = self._watched(flow)
+        if key is not None:
+            self.liveness.waits(key, flow.local_flow, now, marked=flow.marked, rtt=flow.control.rtt)
+
+    def heard(self, flow: Flow, header: Ipv4Header, now: float) -> None:
+        """A packet of this flow came to the stack, its flowIDs (and nonce, if any) checked."""
+        if not self._on:
+            return
+        self._tell(self.liveness.heard(_path(header), now), now)
+        waiting = flow.control.pending is not None or (flow.fin_end is not None and not flow.fin_acked)
+        key = None if waiting else self._watched(flow)
+        if key is not None:
+            self.liveness.settled(key, flow.local_flow)
+
+    # -- packets
+
+    def receive(self, flow: Flow, header: Ipv4Header, control: Control, now: float) -> None:
+        """NACK with a right nonce: a probe, which is answered to where it came from, or the answer to one of ours."""
+        context, state = self._context, flow.control
+        if control.flags == _NACK and state.is_stale(control):
+            answer = Control(_NACK | _ACK, state.snd_nxt, control.verno, state.local_nonce)
+            context.send(flow, (answer,), b"", Place(header.source, header.ports), source=header.destination)
+            self.heard(flow, header, now)
+        elif control.flags == _NACK | _ACK:
+            if self._on:
+                number = state.initial - control.ackno & MASK
+                self._tell(self.liveness.answered(_path(header), number, now), now)
+        else:
+            context.refuse(Refusal.UNEXPECTED_CONTROL, now)
+
+    def _ask(self, ask: Ask) -> None:
+        flow = self._context.flows.get(ask.flow_id)
+        if flow is not None:
+            state = flow.control
+            probe = Control(_NACK, state.initial - ask.number & MASK, state.rcv_nxt, state.local_nonce)
+            self._context.send(flow, (probe,), b"", ask.path[1], source=ask.path[0])
+
+    # -- time
+
+    def next_timer(self) -> float | None:
+        return self.liveness.next_timer()
+
+    def run(self, now: float) -> None:
+        """Do what is due."""
+        for item in self.liveness.run(now, self):
+            if isinstance(item, Ask):
+                self._ask(item)
+            else:
+                local, peer = item.path
+                self._context.events.append(PathSilent(now, local, peer.address, peer.ports, item.since))
+
+    def _tell(self, back: list[Back], now: float) -> None:
+        for item in back:
+            local, peer = item.path
+            self._context.events.append(PathAnswers(now, local, peer.address, peer.ports))
+
+    # -- what the judge asks
+
+    def is_at(self, flow_id: int, path: PathKey) -> bool:
+        flow = self._context.flows.get(flow_id)
+        return flow is not None and self._watched(flow) == path
+
+    def any_at(self, path: PathKey) -> int | None:
+        return next((flow.local_flow for flow in self._context.flows if self._watched(flow) == path), None)
+
+    def _watched(self, flow: Flow) -> PathKey | None:
+        """The path of a flow that is judged; None where the peer cannot answer, or needs no network to."""
+        settled = flow.state in ESTABLISHED and flow.state is not State.TIMEWAIT
+        if not self._on or not settled or flow.unconfirmed or flow.resetting:
+            return None
+        peer = flow.peer
+        if peer.address == LOOPBACK or self._context.environment.is_local(peer.address):
+            return None
+        return flow.local_address, peer
+
+
+def _path(header: Ipv4Header) -> PathKey:
+    """The path on which a packet came."""
+    return header.destination, Place(header.source, header.ports)
