@@ -12,6 +12,7 @@ import time
 from datetime import datetime, timezone
 from typing import Any
 
+from serval_node.cli.errors import CommandError
 from serval_node.cli.event_text import EventWords
 from serval_node.cli.output import clock
 from serval_node.control.local import Client, ControlError
@@ -65,6 +66,8 @@ def _flow_id(text: str) -> int:
 
 def events(client: Client, options: argparse.Namespace) -> int:
     """0; raises ControlError when the node does not answer at the beginning, or refuses a filter."""
+    if options.seconds is not None and not options.follow:
+        raise CommandError("--seconds says how long to --follow", 2)
     end = None if options.seconds is None else time.monotonic() + options.seconds
     follower = Follower(client, options)
     for line in follower.lines(options.last):

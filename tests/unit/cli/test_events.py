@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from serval_node.cli import __main__ as cli
+from serval_node.cli.errors import CommandError
 from serval_node.cli.events import Follower, events
 from serval_node.control.local import ControlUnreachable
 from serval_node.daemon.event_log import EventLog, Wanted
@@ -147,6 +148,11 @@ def test_without_follow_it_ends(capsys: pytest.CaptureFixture[str]) -> None:
     assert events(node, options()) == 0  # type: ignore[arg-type]
     assert events(node, options("--follow", "--seconds", "0.01")) == 0  # type: ignore[arg-type]
     assert capsys.readouterr().out.count("FlowClosed") == 2
+
+
+def test_an_end_without_following_is_refused() -> None:
+    with pytest.raises(CommandError, match="--follow"):
+        events(Node(), options("--seconds", "1"))  # type: ignore[arg-type]
 
 
 def test_wanted() -> None:
