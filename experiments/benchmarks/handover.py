@@ -120,9 +120,11 @@ class Handover:
         seconds = min(gap.bins * gaps.BIN, LIMIT)
         metrics = {"gap": seconds, "begin": gap.begin * gaps.BIN}
         facts: dict[str, Any] = {"over": seconds < LIMIT}
-        if contestant == SERVAL and event != NONE:
+        if contestant == SERVAL:
+            # Without an event too: a move then would be a false alarm.
             moves = self._client.request("events", since=since, kinds=["Blackout"])["events"]
             facts["blackouts"] = moves
+            metrics["moves"] = float(len(moves))
             metrics.update({phase: moves[0][phase] for phase in _PHASES if moves and moves[0][phase] is not None})
         largest = gaps.gaps(told["times"], at, self._window)[:5]
         samples = {"gaps": [float(one.bins) for one in largest], "begin": [float(one.begin) for one in largest]}

@@ -126,9 +126,7 @@ class AutomaticMoves:
         if len(self._silent) < _FEW:
             return
         used = {(_place(flow), flow.peer) for flow in self._migrations.open_flows()}
-        self._silent = {
-            path: when for path, when in self._silent.items() if path in used or now < when + LAST_CHOICE
-        }
+        self._silent = {path: when for path, when in self._silent.items() if path in used or now < when + LAST_CHOICE}
 
     def _reconsider(self, path: _Path, happened: float) -> None:
         for flow in self._migrations.open_flows():
