@@ -155,6 +155,9 @@ class EventWords:
         )
         return f"RSYN: the peer of flow {event['flow_id']} left {source} for {target}"
 
+    def sent_again(self, event: Event) -> str:
+        return f"flow {event['flow_id']}: {event['segments']} segments sent again, {event['bytes']} bytes"
+
     def refused(self, event: Event) -> str:
         why = REFUSALS.get(event["reason"], event["reason"])
         return f"rule {event['prefix']}: {why}" if event["prefix"] else f"{why} for {event['service_id']}"
@@ -216,6 +219,7 @@ _WORDS = {
     "PathHeard": EventWords.path_heard,
     "Blackout": EventWords.blackout,
     "PeerBlackout": EventWords.peer_blackout,
+    "SentAgain": EventWords.sent_again,
     "SynDelayed": EventWords.delayed,
     "DelayNotify": EventWords.noticed,
     "RuleExpired": EventWords.expired,

@@ -56,6 +56,16 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser], as
         help=f"nothing: say how it is; `on` or `off`: all triggers; `TRIGGER on` or `TRIGGER off`: one of "
         f"{', '.join(TRIGGERS)}",
     )
+    congestion = kinds.add_parser(
+        "congestion",
+        parents=[as_json],
+        help="whether flows keep their congestion window when their old path is lost",
+        description="Say, or set, what a lost path means for the congestion control of the flows that leave it. keep: "
+        "the node sends again at once what was under way, and the kernel's congestion window stays as it was. reset: "
+        "the node sends nothing again; the kernel notices the loss by itself, waits for its time-out, and starts "
+        "slowly on the new path.",
+    )
+    congestion.add_argument("state", nargs="?", choices=("keep", "reset"), help="set it; without: say how it is")
 
 
 def _flow_id(text: str) -> int:
@@ -72,6 +82,8 @@ def migrate(client: Client, options: argparse.Namespace) -> int:
     """0 when all chosen flows have moved, 1 when one was refused or nobody answered in time."""
     if options.kind == "auto":
         return _auto(client, options)
+    if options.kind == "congestion":
+        return _congestion(client, options)
     key = {"flow": "flow_id", "interface": "from", "service": "service"}[options.kind]
     since = client.request("events", since=time.monotonic())["now"]
     rows = client.request("migrate", **{key: options.which, "to": options.to})["flows"]
@@ -143,3 +155,15 @@ def _wish(words: list[str]) -> dict[str, Any]:
     if triggers and triggers != ["all"]:
         fields["trigger"] = triggers[0]
     return fields
+
+
+def _congestion(client: Client, options: argparse.Namespace) -> int:
+    fields = {} if options.state is None else {"state": options.state}
+    answer = client.request("migrate_congestion", **fields)
+    if options.json:
+        print_json(answer)
+    elif answer["state"] == "keep":
+        print("keep: what a lost path swallowed is sent again, and the congestion window stays")
+    else:
+        print("reset: what a lost path swallowed is left to the kernel, which starts slowly")
+    return 0

@@ -49,6 +49,8 @@ given back by name where the node knows it, prefixes also as "0xHEX/BITS"; addre
     encapsulation  [mode[, peer]]             {"mode", "peers", "learned"}: what goes inside UDP; mode is raw, udp, auto
     router    [find]                          the search for a service router: {"is_router", "state", "router", "name",
                                               "found", "heard", "answered", "default"}; find: begin (anew), or stop
+    migrate_congestion  [state]               {"state"}: "keep" or "reset", what a lost path means for the kernel's
+                                              congestion window
     connect   service, local_port[, flow_id]  {"address", "port", "flow_id"}: announces the next SYN of a kernel port
     connected address, port, local_port       {"flow_id", "peer_flow", "peer", "host"} of a connected kernel socket
     accepted  peer, peer_port, local_port     {"local_service", "name", "flow_id"} of an accepted kernel socket

@@ -23,6 +23,7 @@ from serval_node.sal.adhoc import HOPS, MAX_HOPS
 
 ROLES = ("host", "router")
 CONGESTION = "cubic"
+MIGRATE_CONGESTION = ("keep", "reset")
 
 
 class ConfigError(ValueError):
@@ -63,6 +64,8 @@ class NodeConfig:
     encapsulation  inside UDP: "raw", "udp", or "auto" for those peers that do not answer raw packets (S52)
     encapsulated_peers  the same for single networks of peers: {"10.0.0.0/8": "udp"}
     keepalive    how often a client's flow inside UDP says where it is
+    migrate_congestion  "keep": what a lost path swallowed is sent again, and the kernel's congestion window stays;
+                 "reset": it is left to the kernel, which slows down (docs/migration.md)
     """
 
     name: str
@@ -85,6 +88,7 @@ class NodeConfig:
     encapsulation: str = "auto"
     encapsulated_peers: Mapping[str, str] = field(default_factory=dict)
     keepalive: float = 15.0
+    migrate_congestion: str = "keep"
 
     @property
     def forwarding(self) -> bool:
@@ -169,6 +173,12 @@ def _optional(check: Any) -> Any:
 def _role(key: str, value: object) -> str:
     if value not in ROLES:
         raise ConfigError(f"{key!r} must be one of {', '.join(ROLES)}, not {value!r}")
+    return str(value)
+
+
+def _migrate_congestion(key: str, value: object) -> str:
+    if value not in MIGRATE_CONGESTION:
+        raise ConfigError(f"{key!r} must be one of {', '.join(MIGRATE_CONGESTION)}, not {value!r}")
     return str(value)
 
 
@@ -279,4 +289,5 @@ _CHECKS: dict[str, Any] = {
     "encapsulation": _encapsulation,
     "encapsulated_peers": _encapsulated_peers,
     "keepalive": _seconds(0.1, 3600),
+    "migrate_congestion": _migrate_congestion,
 }

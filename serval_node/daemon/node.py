@@ -48,8 +48,8 @@ from serval_node.io.netlink import HostNetwork
 from serval_node.io.raw_ip import RawIp
 from serval_node.io.sock_diag import TcpSocket
 from serval_node.sal.delay_queue import DelayVerdict
-from serval_node.sal.events import FlowClosed, SegmentedSingly
-from serval_node.sal.outputs import Deliver, InstallPath, RemovePath, Send
+from serval_node.sal.events import FlowClosed, SegmentedSingly, SentAgain
+from serval_node.sal.outputs import Deliver, DoubtSent, InstallPath, RemovePath, Send, SendAgain
 from serval_node.sal.stack import Stack, StackConfig
 from serval_node.wire.ipv4 import Address, address_text
 from serval_node.wire.naming import Naming
@@ -146,7 +146,9 @@ class Node:
                 keepalive=config.keepalive,
                 sal0_mtu=mtu - BARE_LENGTH,
             ),
-            environment=HostEnvironment(self.network, self.names),
+            environment=HostEnvironment(
+                self.network, self.names, lambda local_flow: self.data_path.counters(local_flow)
+            ),
             rng=random.SystemRandom(),
         )
         self.migrations = Migrations(self.stack, self.network, self._take_outputs)
@@ -165,6 +167,7 @@ class Node:
         )
         self._closers.append(self.data_path.close)
         self._activity = Activity(self.data_path, self.stack.probing)
+        self.data_path.keeping = config.migrate_congestion == "keep"
         self.loop.add_reader(self.data_path.fileno(), self.data_path.ready)
 
     def _open_discovery(self) -> RouterDiscovery:
@@ -229,6 +232,13 @@ class Node:
                 path.install(output.state)
             elif isinstance(output, RemovePath):
                 self._keep_counters(output.local_flow, path.remove(output.local_flow))
+            elif isinstance(output, DoubtSent):
+                path.doubt(output)
+            elif isinstance(output, SendAgain):
+                segments, size = path.send_again(output)
+                if segments:
+                    again = SentAgain(time.monotonic(), output.local_flow, output.service_id, segments, size)
+                    self._reactions.handle(again)
 
     def _settle(self) -> float | None:
         stack, activity, now = self.stack, self._activity, time.monotonic()
@@ -260,9 +270,15 @@ class Node:
             self.stack.encapsulation.forget()
             if self._udp is not None:
                 self._udp.addresses_changed()
+            self._follow_mtu()
         self.automatic.network_changed(change, happened)
         if (change.added or change.removed) and self._controller is not None:
             self._controller.send_state()
+
+    def _follow_mtu(self) -> None:
+        """sal0 is as wide as the narrowest link, so that the kernel's segments fit on each."""
+        if self.config.mtu is None:
+            self.tun.set_mtu(self.network.smallest_mtu() - BARE_LENGTH)
 
     # -- the controller
 
@@ -349,6 +365,7 @@ class Node:
             "serves": [self.names.describe(prefix) for prefix in self.serves],
             "auto_migrate": self.automatic.view(),
             "adhoc": self.adhoc.on,
+            "migrate_congestion": "keep" if self.data_path.keeping else "reset",
             "controller": None if controller is None else f"{controller.host}:{controller.port}",
             "controller_up": self._controller is not None and self._controller.up,
             "warnings": self.warnings,

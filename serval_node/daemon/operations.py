@@ -23,6 +23,7 @@ from serval_node.control.rules import (
 )
 from serval_node.control.triggers import TRIGGERS
 from serval_node.daemon import encapsulation, views
+from serval_node.daemon.config import MIGRATE_CONGESTION
 from serval_node.daemon.control_server import Connection, RequestError
 from serval_node.daemon.event_log import KEPT, KINDS, Wanted
 from serval_node.daemon.rules import hand_rule
@@ -253,6 +254,15 @@ class Operations:
             automatic.switch(automatic.wanted | chosen if on else automatic.wanted - chosen)
         return {"triggers": automatic.view()}
 
+    def migrate_congestion(self, request: Request, _connection: Connection) -> dict[str, Any]:
+        path = self._node.data_path
+        if "state" in request:
+            state = get_text(request, "state")
+            if state not in MIGRATE_CONGESTION:
+                raise RequestError(f"'state' is {' or '.join(MIGRATE_CONGESTION)}, not {state!r}")
+            path.keeping = state == "keep"
+        return {"state": "keep" if path.keeping else "reset"}
+
     # -- without a controller
 
     def adhoc(self, request: Request, _connection: Connection) -> dict[str, Any]:
@@ -349,6 +359,7 @@ _OPERATIONS: dict[str, Operation] = {
         "hosts",
         "listeners",
         "migrate",
+        "migrate_congestion",
         "names",
         "resolve",
         "router",

@@ -19,8 +19,9 @@ from serval_node.io.sender import Sender
 from serval_node.io.system_calls import TimerDescriptor
 from serval_node.io.tun import Tun
 from serval_node.io.udp_encap import UdpEncapsulation
+from serval_node.io.unacknowledged import Memory, Unacknowledged, payload_size
 from serval_node.sal.flow_table import ForwardingState
-from serval_node.sal.outputs import Deliver, Send
+from serval_node.sal.outputs import Deliver, DoubtSent, Send, SendAgain
 from serval_node.wire.encapsulation import encapsulate
 from serval_node.wire.ipv4 import PROTOCOL_TCP, address_text, build_ipv4
 
@@ -39,7 +40,9 @@ def vector_available() -> bool:
 @dataclass(frozen=True, slots=True)
 class Totals:
     """Figures since the start. Packets and bytes as in FlowCounters, over all flows; slow_* packets went to the
-    stack; `drops` counts packets by reason, those that the kernel dropped at our sockets and at sal0 included."""
+    stack; sent_again_* are what lost paths had swallowed. kept_bytes is what is kept now of unacknowledged segments,
+    and kept_forgotten counts copies that had to give way. `drops` counts packets by reason, those that the kernel
+    dropped at our sockets and at sal0 included."""
 
     sent_packets: int = 0
     sent_bytes: int = 0
@@ -48,6 +51,10 @@ class Totals:
     slow_kernel: int = 0
     slow_network: int = 0
     stalls: int = 0
+    sent_again_packets: int = 0
+    sent_again_bytes: int = 0
+    kept_bytes: int = 0
+    kept_forgotten: int = 0
     drops: dict[str, int] = field(default_factory=dict)
 
 
@@ -80,7 +87,9 @@ class DataPath:
         self._raw = raw
         self._udp = udp
         self._paths = FlowPaths()
+        self._memory: Memory | None = Memory()
         self._retired = [0, 0, 0, 0]
+        self._sent_again = [0, 0]
         self._stalls = 0
         self._users: Counter[Sender] = Counter()  # senders that flows are installed for
         self._blocked: dict[int, Sender] = {}  # shut by a full socket buffer, by descriptor
@@ -173,7 +182,7 @@ class DataPath:
             return
         flow = self._paths.by_flow.get(state.local_flow)
         if flow is None:
-            flow = FastFlow(state, sender)
+            flow = FastFlow(state, sender, self._new_copies())
         else:
             self._paths.discard(flow)
             self._leave(flow.sender)
@@ -196,10 +205,61 @@ class DataPath:
         self._paths.discard(flow)
         self._leave(flow.sender)
         self._set_paused()
+        if flow.unacknowledged is not None:
+            flow.unacknowledged.clear()
+        if self._memory is not None and not self._paths.by_flow:
+            self._memory.release()
         counters = flow.counters()
         for index, figure in enumerate(_traffic(counters)):
             self._retired[index] += figure
         return counters
+
+    @property
+    def keeping(self) -> bool:
+        """Whether copies of unacknowledged segments are kept, to be sent again when a path is lost."""
+        return self._memory is not None
+
+    @keeping.setter
+    def keeping(self, on: bool) -> None:
+        if on == self.keeping:
+            return
+        self._memory = Memory() if on else None
+        for flow in self._paths.by_flow.values():
+            flow.unacknowledged = self._new_copies()
+
+    def _new_copies(self) -> Unacknowledged | None:
+        return None if self._memory is None else Unacknowledged(self._memory)
+
+    def doubt(self, output: DoubtSent) -> None:
+        """What this flow sent until now may be lost with its path."""
+        flow = self._paths.by_flow.get(output.local_flow)
+        if flow is not None:
+            flow.doubted = flow.sent_next
+
+    def send_again(self, output: SendAgain) -> tuple[int, int]:
+        """Sends what was in doubt and the peer lacks, before anything that waits for the same sender; the packets and
+        bytes of payload. They are paced and counted as everything that a flow sends.
+        """
+        flow = self._paths.by_flow.get(output.local_flow)
+        if flow is None or flow.unacknowledged is None or flow.doubted < 0:
+            return 0, 0
+        before, flow.doubted = flow.doubted, -1
+        copies = flow.unacknowledged
+        for acknowledged in (output.acknowledged, flow.peer_ack):
+            if acknowledged is not None and acknowledged >= 0:
+                copies.trim(acknowledged)
+        packets = list(copies.lacking(before, output.had, flow.own_ack, flow.own_window))
+        sizes = [payload_size(packet, flow.room) for packet in packets]
+        sender = flow.sender
+        for packet in reversed(packets):
+            sender.hold_first(packet)
+        if sender.shut():
+            self._shut(sender)
+        else:
+            self._transmitter.resume(sender)
+        sent = sum(-(-whole // each) for whole, each in sizes), sum(whole for whole, _ in sizes)
+        self._sent_again = [old + new for old, new in zip(self._sent_again, sent, strict=True)]
+        return sent
 
     def counters(self, local_flow: int) -> FlowCounters | None:
         """The flow's counters; None when it is not installed."""
@@ -234,6 +294,10 @@ class DataPath:
             slow_kernel=self._paths.slow_kernel,
             slow_network=self._paths.slow_network,
             stalls=self._stalls,
+            sent_again_packets=self._sent_again[0],
+            sent_again_bytes=self._sent_again[1],
+            kept_bytes=0 if self._memory is None else self._memory.used,
+            kept_forgotten=0 if self._memory is None else self._memory.forgotten,
             drops=named,
         )
 

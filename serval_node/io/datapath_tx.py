@@ -13,6 +13,7 @@ from serval_node.io.fast_flow import (
     KERNEL_IP_AT,
     OFFSET_AT,
     SEQUENCE_AT,
+    SEQUENCE_MASK,
     TCP_AT,
     VNET_AT,
     FastFlow,
@@ -26,7 +27,7 @@ from serval_node.wire.ipv4 import PROTOCOL_TCP
 PACKETS_PER_CALL = 32
 
 _U16 = struct.Struct("!H")
-_SEQUENCE_ACK = struct.Struct("!II")
+SEQUENCE_ACK_WINDOW = struct.Struct("!IIHH")  # the third: header length and flags
 _IP_START = struct.Struct("!BxHxxHxB")  # version and header length, total length, fragment, protocol
 _FRAGMENT_BITS = 0x3FFF  # "more fragments" and the offset
 
@@ -127,6 +128,10 @@ class Transmitter:
 
     def _send_one(self, flow: FastFlow, end: int, header: int, partial: bool) -> None:
         buffer, view = self._buffer, self._view
+        sequence, ack, _, window = SEQUENCE_ACK_WINDOW.unpack_from(buffer, SEQUENCE_AT)
+        payload = end - TCP_AT - header
+        if payload and flow.unacknowledged is not None:
+            flow.unacknowledged.keep(sequence + payload & SEQUENCE_MASK, view[VNET_AT:end])
         tos = buffer[KERNEL_IP_AT + 1]
         if partial:
             buffer[CHECKSUM_AT] = buffer[CHECKSUM_AT + 1] = 0
@@ -140,9 +145,20 @@ class Transmitter:
         buffer[1] = tos  # DSCP and ECN are the transport's to choose
         sender = flow.sender
         sender.send(view[sender.skip : end], flow.peer_socket)
-        sequence, ack = _SEQUENCE_ACK.unpack_from(buffer, SEQUENCE_AT)
-        flow.note_sent(1, end - TCP_AT - header, sequence, ack)
+        flow.note_sent(1, payload, sequence, ack)
+        self._note_window(flow, header, window)
 
-    def _send_segments(self, flow: FastFlow, end: int, header: int, gso_size: int) -> None:
+    def _note_window(self, flow: FastFlow, header: int, window: int) -> None:
+        flow.own_window = window
+        if header > 20 or flow.own_options:
+            flow.own_options = bytes(self._view[TCP_AT + 20 : TCP_AT + header])
+
+    def _send_segments(self, flow: FastFlow, end: int, header: int, size: int) -> None:
         # Without numpy sal0 has no segmentation offload; the stack can split what is too large for the path.
+        sequence, ack, _, window = SEQUENCE_ACK_WINDOW.unpack_from(self._buffer, SEQUENCE_AT)
+        payload = end - TCP_AT - header
+        if flow.unacknowledged is not None:
+            flow.unacknowledged.keep(sequence + payload & SEQUENCE_MASK, self._view[VNET_AT:end])
+        flow.note_sent(-(-payload // size), payload, sequence, ack)
+        self._note_window(flow, header, window)
         self._pass_on(end)

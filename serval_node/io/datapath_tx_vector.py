@@ -13,7 +13,7 @@ import struct
 
 import numpy as np
 
-from serval_node.io.datapath_tx import Shut, SlowKernel, Transmitter
+from serval_node.io.datapath_tx import SEQUENCE_ACK_WINDOW, Shut, SlowKernel, Transmitter
 from serval_node.io.fast_flow import (
     CHECKSUM_AT,
     FLAGS_AT,
@@ -51,7 +51,6 @@ _SOCKET_ADDRESS = struct.Struct("=H2s4s8x")
 _AF_INET = 2
 _SEGMENT_CONTROL = struct.Struct("=QiiH6x")  # struct cmsghdr with the size to which the kernel cuts a datagram
 _SEGMENT_CONTROL_LENGTH = 18
-_SEQUENCE_ACK = struct.Struct("!II")
 _U16 = struct.Struct("!H")
 _U32 = struct.Struct("!I")
 
@@ -96,7 +95,9 @@ class VectorTransmitter(Transmitter):
             cut = start + max(fit, 1) * gso_size
             self._hold_back(flow.sender, start, cut, end)
             end = cut
-        sequence, ack = _SEQUENCE_ACK.unpack_from(buffer, SEQUENCE_AT)
+        sequence, ack, _, window = SEQUENCE_ACK_WINDOW.unpack_from(buffer, SEQUENCE_AT)
+        if flow.unacknowledged is not None:
+            flow.unacknowledged.keep(sequence + end - start & SEQUENCE_MASK, view[VNET_AT:end])
         last_flags = buffer[FLAGS_AT]
         tos = buffer[KERNEL_IP_AT + 1]
         buffer[FLAGS_AT] = last_flags & ~PSH  # the last segment gets it back
@@ -117,6 +118,7 @@ class VectorTransmitter(Transmitter):
                 self._checksums[rows - 1] = (int(self._checksums[rows - 1]) - (last_flags & PSH)) % 65535
             self._send_rows(flow, rows, begin, stop, start, gso_size)
         flow.note_sent(packets, end - start, sequence, ack)
+        self._note_window(flow, header, window)
 
     def _hold_back(self, sender: Sender, start: int, cut: int, end: int) -> None:
         """Splits the super-segment in two: what is behind `cut` becomes one of its own, which is held."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 import struct
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from serval_node.io.raw_ip import SAL_PROTOCOL
 from serval_node.io.sender import Sender, SocketAddress
@@ -24,6 +25,9 @@ from serval_node.sal.flow_table import ForwardingState
 from serval_node.wire.checksum import ones_sum
 from serval_node.wire.ipv4 import DEFAULT_TTL, PROTOCOL_TCP, address_text
 from serval_node.wire.sal_header import bare_header
+
+if TYPE_CHECKING:
+    from serval_node.io.unacknowledged import Unacknowledged
 
 VNET_AT = 2
 KERNEL_IP_AT = 12  # the kernel's IPv4 header; on the wire, the addresses of the outer one
@@ -52,7 +56,8 @@ _PORTS = struct.Struct("!HH")
 class FlowCounters:
     """A snapshot. Packets as on the wire, bytes of TCP payload, fast path only. Sequence numbers are None until a
     packet showed them: `sent_next` is one past the highest sent, `received_next` one past the highest received,
-    `peer_ack` the highest acknowledgement from the peer, `own_ack` the last one given to it."""
+    `peer_ack` the highest acknowledgement from the peer, `own_ack` the last one given to it, `own_window` and
+    `own_options` (SACK blocks) what went along with that."""
 
     sent_packets: int = 0
     sent_bytes: int = 0
@@ -62,6 +67,8 @@ class FlowCounters:
     received_next: int | None = None
     peer_ack: int | None = None
     own_ack: int | None = None
+    own_window: int = 0
+    own_options: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +88,8 @@ class FastFlow:
     """One established TCP flow. `apply` sets everything that depends on its forwarding state; counters survive it.
 
     `room` is the largest TCP segment, its header included, that the path takes; `trial` watches whether it takes
-    super-segments.
+    super-segments. `unacknowledged` holds copies of what was sent, None where nothing is kept; `doubted` is the number
+    before which what was sent may be lost with its path, below 0 when nothing is in doubt.
     """
 
     __slots__ = (
@@ -89,6 +97,7 @@ class FastFlow:
         "active",
         "feed",
         "gap",
+        "doubted",
         "heard",
         "heard_at",
         "inner_addresses",
@@ -99,6 +108,8 @@ class FastFlow:
         "outer_header",
         "outer_sum",
         "own_ack",
+        "own_options",
+        "own_window",
         "peer_ack",
         "peer_socket",
         "received_bytes",
@@ -111,6 +122,7 @@ class FastFlow:
         "sent_packets",
         "state",
         "trial",
+        "unacknowledged",
         "wire_keys",
     )
 
@@ -119,7 +131,11 @@ class FastFlow:
     peer_socket: SocketAddress
     trial: Trial | None
 
-    def __init__(self, state: ForwardingState, sender: Sender) -> None:
+    def __init__(self, state: ForwardingState, sender: Sender, unacknowledged: Unacknowledged | None = None) -> None:
+        self.unacknowledged = unacknowledged
+        self.doubted = -1
+        self.own_window = 0
+        self.own_options = b""
         self.sent_packets = self.sent_bytes = self.received_packets = self.received_bytes = 0
         self.sent_next = self.received_next = self.peer_ack = self.own_ack = -1
         self.feed: list[FastFlow] = []  # where it says that it had traffic
@@ -202,6 +218,8 @@ class FastFlow:
             self.sender.judge(self.state.peer_address, True)
         if self.peer_ack < 0 or ack - self.peer_ack & SEQUENCE_MASK < 0x80000000:
             self.peer_ack = ack
+            if self.unacknowledged:
+                self.unacknowledged.trim(ack)
         end = sequence + payload & SEQUENCE_MASK
         if self.received_next < 0 or end - self.received_next & SEQUENCE_MASK < 0x80000000:
             self.received_next = end
@@ -212,11 +230,17 @@ class FastFlow:
             self.sent_bytes,
             self.received_packets,
             self.received_bytes,
-            *(
-                None if number < 0 else number
-                for number in (self.sent_next, self.received_next, self.peer_ack, self.own_ack)
-            ),
+            _known(self.sent_next),
+            _known(self.received_next),
+            _known(self.peer_ack),
+            _known(self.own_ack),
+            self.own_window,
+            self.own_options,
         )
+
+
+def _known(number: int) -> int | None:
+    return None if number < 0 else number
 
 
 def _wire_keys(state: ForwardingState) -> tuple[bytes, ...]:

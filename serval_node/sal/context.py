@@ -33,7 +33,7 @@ from serval_node.wire.ipv4 import (
     build_ipv4,
     icmp_unreachable,
 )
-from serval_node.wire.sal_header import Control, Extension, SalPacket, bare_header, encode
+from serval_node.wire.sal_header import BARE_LENGTH, Control, Extension, SalPacket, bare_header, encode
 from serval_node.wire.serviceid import Prefix, ServiceID
 from serval_node.wire.transport import TCP_HEADER_LENGTH, UDP_HEADER_LENGTH, clamp_mss, to_kernel, to_wire
 
@@ -89,6 +89,22 @@ class StackConfig:
         return self.sal0_mtu - HEADER_LENGTH - UDP_HEADER_LENGTH
 
 
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """TCP numbers of a flow, None until a packet showed them.
+
+    sent_next        one past the highest that our kernel sent
+    peer_ack         the highest that the peer acknowledged
+    own_ack          what our kernel acknowledged last, with its window and its options (SACK blocks)
+    """
+
+    sent_next: int | None
+    peer_ack: int | None
+    own_ack: int | None
+    own_window: int = 0
+    own_options: bytes = b""
+
+
 class Environment(Protocol):
     """What the stack asks about its host."""
 
@@ -103,6 +119,9 @@ class Environment(Protocol):
 
     def link_mtu(self, address: Address) -> int:
         """The largest IP packet that goes out by the link with an own address."""
+
+    def progress(self, local_flow: int) -> Progress | None:
+        """How far a flow has come on the data path; None when that does not have it."""
 
 
 class Context:
@@ -245,9 +264,11 @@ class Context:
         flow.fast = True
         self.outputs.append(InstallPath(flow.forwarding_state(self.segment_limit(flow))))
 
-    def segment_limit(self, flow: Flow) -> int | None:
-        """Bytes of the longest TCP segment, header included, on the flow's path; None: the kernel's are right."""
-        return None if flow.ports is None else self.config.encapsulated_limit
+    def segment_limit(self, flow: Flow) -> int:
+        """Bytes of the longest TCP segment, header included, that both ends' links take, as far as is known here."""
+        mtu = min(self.environment.link_mtu(flow.local_address), flow.peer_mtu)
+        limit = mtu - HEADER_LENGTH - BARE_LENGTH
+        return limit if flow.ports is None else min(limit - UDP_HEADER_LENGTH, self.config.encapsulated_limit)
 
     def reinstall(self, flow: Flow) -> None:
         """The flow's addresses have changed: tell the data path, if it has the flow."""

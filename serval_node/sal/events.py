@@ -48,6 +48,7 @@ class Refusal(str, Enum):
     UNSUPPORTED_TRANSPORT = "unsupported_transport"
     LISTENER_GONE = "listener_gone"
     FLOW_CLOSED = "flow_closed"
+    SENSELESS_REPORT = "senseless_report"
     RESET_LIMITED = "reset_limited"
     SEARCH_LIMITED = "search_limited"
     NO_ANSWER = "no_answer"
@@ -359,6 +360,17 @@ class PeerBlackout:
 
 
 @dataclass(slots=True)
+class SentAgain:
+    """What a lost path had swallowed of a flow was sent again over the new one: TCP segments and bytes of payload."""
+
+    time: float
+    flow_id: int
+    service_id: ServiceID
+    segments: int
+    bytes: int
+
+
+@dataclass(slots=True)
 class DelayNotify:
     """The first SYN for a service met a DELAY rule (S26): someone has to decide."""
 
@@ -431,6 +443,7 @@ Event = (
     | PathHeard
     | Blackout
     | PeerBlackout
+    | SentAgain
     | DelayNotify
     | SynDelayed
     | RuleExpired

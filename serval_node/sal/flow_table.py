@@ -16,7 +16,7 @@ from serval_node.sal.moves import MigrationRecord
 from serval_node.sal.places import Place
 from serval_node.sal.service_table import Target
 from serval_node.sal.states import State
-from serval_node.wire.ipv4 import PROTOCOL_TCP, Address, UdpPorts
+from serval_node.wire.ipv4 import LARGEST_PACKET, PROTOCOL_TCP, Address, UdpPorts
 from serval_node.wire.serviceid import ServiceID
 
 Endpoint = tuple[Address, int]
@@ -58,9 +58,9 @@ class Flow:
     __slots__ = (
         "asked", "attempts", "control", "created", "datagrams", "deadline", "fast", "fin_acked", "fin_end",
         "initial_ack", "initial_seq", "keepalive_due", "kernel_local", "kernel_peer", "local_address", "local_flow",
-        "marked", "migration", "peer_address", "peer_flow", "ports", "protocol", "request_key", "reset_sent",
-        "resetting", "server", "service_id", "sources", "state", "syn_ack", "syn_sent", "syn_window", "syns", "target",
-        "third_ack", "third_ack_due", "unconfirmed",
+        "marked", "migration", "peer_address", "peer_flow", "peer_mtu", "ports", "protocol", "request_key",
+        "reset_sent", "resetting", "server", "service_id", "sources", "state", "syn_ack", "syn_sent", "syn_window",
+        "syns", "target", "third_ack", "third_ack_due", "unconfirmed",
     )  # fmt: skip
 
     def __init__(
@@ -92,7 +92,7 @@ class Flow:
         self.initial_seq = 0
         self.initial_ack = 0
         self.syn_window = 0
-        # The client's only SYN, for a round-trip sample; None after a second one (Karn).
+        # The client's only SYN, or when its server had it, for a round-trip sample; None after a second one (Karn).
         self.syn_sent: float | None = None
         # How often it was sent.
         self.syns = 0
@@ -116,6 +116,8 @@ class Flow:
         self.migration: MigrationRecord | None = None
         # Of a flow of datagrams what takes the place of TCP; None for TCP.
         self.datagrams = None if protocol == PROTOCOL_TCP else DatagramRecord()
+        # The largest IP packet that the peer's link takes, as it said when it moved.
+        self.peer_mtu = LARGEST_PACKET
 
     @property
     def kernel_key(self) -> tuple[Endpoint, Endpoint]:

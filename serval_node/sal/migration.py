@@ -7,6 +7,8 @@ three differ from the original, which gets stuck there (protocol notes 3.4 and 1
 A peer of this project sends to the mover's new place as soon as it has the RSYN, whose nonce proves who sent it: that
 is what makes a handover cost one round trip. Towards others it waits for the ACK, as the original does.
 
+`recovery` has what goes along with RSYN and RSYN-ACK, and what is sent again when the old path was lost.
+
 When an end has asked in vain for a while, the other may have moved too and missed it. A client then asks all
 instances of its service (SERVICE beside CONTROL in the RSYN, through service routers as well): the one that knows the
 flowID and the nonce answers, the others are silent.
@@ -19,6 +21,7 @@ from serval_node.sal.events import FlowMigrated, FlowMigrating, MigrationFailed,
 from serval_node.sal.flow_table import Flow
 from serval_node.sal.moves import Cause, MigrationRecord, MigrationRefused, MigrationState, Move, PeerMove, Step
 from serval_node.sal.places import Place
+from serval_node.sal.recovery import Recovery, Report
 from serval_node.sal.service_table import Action
 from serval_node.sal.states import ESTABLISHED, State
 from serval_node.wire.ipv4 import Address, UdpPorts, address_text
@@ -40,6 +43,7 @@ class Migration:
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self._recovery = Recovery(context)
 
     # -- our own move
 
@@ -59,6 +63,7 @@ class Migration:
         if cause.lost and (flow.marked or flow.unconfirmed):
             # A peer of ours takes data by the flowID alone (S10); nothing more is lost on the dead path. Where a server
             # still waits for the third ACK, it understands nothing else, and takes our address from there.
+            self._recovery.doubt(flow)
             self._relocate(flow, address, flow.peer)
         return flow.control.begin(_RSYN, now)
 
@@ -90,12 +95,16 @@ class Migration:
         assert record is not None
         assert record.move is not None
         move = record.move
+        report = self._report(flow, move.address, lost=move.cause.lost)
         forms = self._forms(flow, flow.peer.address, move.rsyns, now)
         for ports in forms:
-            self._context.send(flow, (control,), b"", flow.peer._replace(ports=ports), source=move.address)
+            self._context.send(flow, (control,), report, flow.peer._replace(ports=ports), source=move.address)
         move.rsyns += 1
         if move.rsyns > SEARCH_AFTER and not flow.server:
-            self._search(flow, move, control, now)
+            self._search(flow, move, control, report, now)
+
+    def _report(self, flow: Flow, source: Address, *, lost: bool) -> bytes:
+        return self._recovery.report(flow, lost=lost, mtu=self._context.environment.link_mtu(source))
 
     def _forms(self, flow: Flow, peer: Address, tries: int, now: float) -> tuple[UdpPorts | None, ...]:
         """In which forms to ask; one that goes inside UDP stays there."""
@@ -103,7 +112,7 @@ class Migration:
             return (flow.ports,)
         return self._context.config.encapsulation.forms(peer, tries, now)
 
-    def _search(self, flow: Flow, move: Move, control: Control, now: float) -> None:
+    def _search(self, flow: Flow, move: Move, control: Control, report: bytes, now: float) -> None:
         """Ask every instance of the service: the peer may have moved without our knowing."""
         entry = self._context.service_table.lookup(flow.service_id)
         for slot in entry.selectable if entry is not None else ():
@@ -111,10 +120,12 @@ class Migration:
             if target.action is Action.FORWARD and target.address not in (None, flow.peer_address):
                 extensions = (control, Service(flow.service_id))
                 for ports in self._forms(flow, target.address, move.rsyns - 1, now):
-                    self._context.send(flow, extensions, b"", Place(target.address, ports), source=move.address)
+                    self._context.send(flow, extensions, report, Place(target.address, ports), source=move.address)
 
-    def receive_rsyn_ack(self, flow: Flow, source: Place, control: Control, now: float) -> int | None:
-        """The peer has heard of our move; the flags that it acknowledges. Its nonce has been checked."""
+    def receive_rsyn_ack(self, flow: Flow, source: Place, control: Control, segment: bytes, now: float) -> int | None:
+        """The peer has heard of our move; the flags that it acknowledges. Its nonce has been checked. ``segment`` is
+        its report.
+        """
         context = self._context
         record = flow.migration
         move = None if record is None else record.move
@@ -130,9 +141,16 @@ class Migration:
         record.move = None
         if move.rsyns == 1:
             flow.control.rtt = now - move.started
+        report = self._read(flow, segment, now)
         # A peer that was found by its name elsewhere answers from where it is now.
-        self._relocate(flow, move.address, source if record.peer_move is None else flow.peer)
+        place = move.address, source if record.peer_move is None else flow.peer
+        if move.cause.lost and place != (flow.local_address, flow.peer):
+            # What was sent in the meantime went to the old path, or to where the peer is not.
+            self._recovery.doubt(flow)
+        self._relocate(flow, *place)
         self._send_ack(flow, source)
+        if move.cause.lost:
+            self._recovery.send_again(flow, report)
         if move.keepalive:
             return acknowledged
         context.events.append(
@@ -171,20 +189,51 @@ class Migration:
         record = flow.migration
         return record is not None and record.peer_move is not None and record.peer_move.verno == control.verno
 
-    def receive_rsyn(self, flow: Flow, source: Place, control: Control, now: float) -> None:
-        """A new RSYN, its nonce and number checked; ``source`` is where it came from."""
+    def receive_rsyn(self, flow: Flow, source: Place, control: Control, segment: bytes, now: float) -> None:
+        """A new RSYN, its nonce and number checked; ``source`` is where it came from, ``segment`` the peer's report."""
         context = self._context
         record = flow.migration = flow.migration or MigrationRecord()
         record.step(Step.RSYN)
-        record.peer_move = PeerMove(source, control.verno, now)
+        report = self._read(flow, segment, now)
+        lost = report.acknowledged is not None
+        record.peer_move = PeerMove(source, control.verno, now, lost=lost)
+        if lost:
+            self._recovery.doubt(flow)
         if flow.marked:
             self._follow(flow, record.peer_move, now)
         self._answer(flow, now)
+        if lost:
+            self._send_again(flow, record.peer_move, report, now)
         context.at(record.peer_move.due, self._repeat_answer, flow)
 
-    def answer_again(self, flow: Flow, source: Place) -> None:
+    def answer_again(self, flow: Flow, source: Place, segment: bytes, now: float) -> None:
         """A copy of an RSYN that was answered: the RSYN-ACK was lost, or is on its way."""
         self._send_answer(flow, source)
+        peer_move = None if flow.migration is None else flow.migration.peer_move
+        if peer_move is None or not peer_move.lost:
+            return
+        report = self._read(flow, segment, now)
+        # What was sent again went the way of the RSYN-ACK. It is lost, too, if well over a round trip later (the mover
+        # asks again after two) neither data nor the report of the peer acknowledge more than before.
+        if report.acknowledged is None or now < peer_move.sent_again + 0.75 * flow.control.timeout(0):
+            return
+        if self._recovery.acknowledged(flow, report) == peer_move.acknowledged:
+            self._recovery.doubt(flow)
+            self._send_again(flow, peer_move, report, now)
+
+    def _send_again(self, flow: Flow, peer_move: PeerMove, report: Report, now: float) -> None:
+        peer_move.sent_again = now
+        peer_move.acknowledged = self._recovery.acknowledged(flow, report)
+        self._recovery.send_again(flow, report)
+
+    def _read(self, flow: Flow, segment: bytes, now: float) -> Report:
+        report = self._recovery.read(flow, segment, now)
+        before = self._context.segment_limit(flow)
+        if report.mtu is not None:
+            flow.peer_mtu = report.mtu
+        if self._context.segment_limit(flow) != before:
+            self._context.reinstall(flow)
+        return report
 
     def _answer(self, flow: Flow, now: float) -> None:
         record = flow.migration
@@ -198,8 +247,11 @@ class Migration:
     def _send_answer(self, flow: Flow, destination: Place) -> None:
         # From our own new place when we are moving too: the old one may be gone.
         record = flow.migration
-        source = record.move.address if record is not None and record.move is not None else None
-        self._context.send(flow, (flow.control.make(_RSYN | _ACK),), b"", destination, source=source)
+        move = None if record is None else record.move
+        source = flow.local_address if move is None else move.address
+        peer_lost = record is not None and record.peer_move is not None and record.peer_move.lost
+        report = self._report(flow, source, lost=peer_lost or (move is not None and move.cause.lost))
+        self._context.send(flow, (flow.control.make(_RSYN | _ACK),), report, destination, source=source)
 
     def _repeat_answer(self, flow: Flow, now: float) -> None:
         record = flow.migration

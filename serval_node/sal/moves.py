@@ -89,7 +89,8 @@ class Move:
 @dataclass(slots=True)
 class PeerMove:
     """The peer's latest move. ``place`` is where its RSYN came from, ``asked`` when; ``answers`` counts RSYN-ACKs for
-    that one.
+    that one. ``lost``: the RSYN said that the peer's old path has gone. ``sent_again`` is when what that had swallowed
+    was last sent again, and ``acknowledged`` what the peer was known to have then.
     """
 
     place: Place
@@ -97,6 +98,9 @@ class PeerMove:
     asked: float
     due: float = 0.0
     answers: int = 0
+    lost: bool = False
+    sent_again: float = 0.0
+    acknowledged: int | None = None
 
 
 class MigrationRecord:

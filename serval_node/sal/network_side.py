@@ -140,7 +140,7 @@ class NetworkSide:
             self._receive_reset(flow, control, now)
         elif flow.state is State.RESPOND:
             if self._server.receive_third_ack(flow, header, packet, control, now) and control.flags & _RSYN:
-                self._transfer.control(flow, _sender(header, packet), control, b"", now)
+                self._transfer.control(flow, _sender(header, packet), control, packet.payload, now)
         elif flow.state is State.REQUEST:
             self._context.refuse(Refusal.UNEXPECTED_CONTROL, now)
         elif control.nonce != flow.control.peer_nonce or packet.src_flow != flow.peer_flow:

@@ -312,6 +312,7 @@ class Server:
         flow.sources = packet.source
         flow.control.learn_peer(control)
         flow.marked = control.mark == MARK and not context.config.original_rules
+        flow.syn_sent = now
         context.events.append(
             SynReceived(
                 now,
@@ -398,6 +399,9 @@ class Server:
         """The kernel's SYN-ACK, first or again; it tells the client the path that its SYN took."""
         if tcp is not None:
             flow.initial_seq = tcp.seq
+        flow.attempts += 1
+        if flow.attempts > 1:
+            flow.syn_sent = None
         control = flow.control.make(_SYN | _ACK, mark=MARK)
         path = (Source((*flow.sources, flow.local_address)),) if flow.sources else ()
         for ports in flow.asked:
@@ -421,13 +425,16 @@ class Server:
         if not right or not control.flags & (_ACK | _RSYN):
             context.refuse(Refusal.WRONG_NUMBER, now)
             return False
-        segment = packet.payload
+        segment = b"" if control.flags & _RSYN else packet.payload
         if not segment and flow.protocol == PROTOCOL_TCP:
-            # An original client that is already connected says no more than this (protocol notes 2.3), nor does RSYN.
+            # An original client that is already connected says no more than this (protocol notes 2.3). What an RSYN
+            # carries is a report, and not for the kernel.
             segment = build_tcp(
                 0, 0, serial_add(flow.initial_ack, 1), serial_add(flow.initial_seq, 1), ACK, window=flow.syn_window
             )
         flow.control.acknowledge(control.ackno)
+        if flow.syn_sent is not None:
+            flow.control.rtt = now - flow.syn_sent
         flow.state = advance(flow.state, Happening.THIRD_ACK) or flow.state
         flow.peer_address, flow.local_address = header.source, header.destination
         flow.ports = header.ports

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from serval_node.sal.flow_table import ForwardingState
 from serval_node.wire.ipv4 import Address, UdpPorts
+from serval_node.wire.serviceid import ServiceID
 
 
 @dataclass(slots=True)
@@ -46,4 +47,23 @@ class RemovePath:
     local_flow: int
 
 
-Output = Send | Deliver | InstallPath | RemovePath
+@dataclass(slots=True)
+class DoubtSent:
+    """What was sent of this flow up to now may be lost: its path has gone. From now on it goes another way."""
+
+    local_flow: int
+
+
+@dataclass(slots=True)
+class SendAgain:
+    """What was in doubt and the peer lacks goes again, at once: all behind the number ``acknowledged`` (None: what the
+    peer's packets said last) but the ranges in ``had``. In doubt is nothing afterwards.
+    """
+
+    local_flow: int
+    service_id: ServiceID
+    acknowledged: int | None = None
+    had: tuple[tuple[int, int], ...] = ()
+
+
+Output = Send | Deliver | InstallPath | RemovePath | DoubtSent | SendAgain

@@ -117,7 +117,7 @@ class Transfer:
         """CONTROL of an established flow from ``source``, its nonce checked; RST is not among it."""
         state = flow.control
         if control.flags & _RSYN:
-            self._moving(flow, source, control, now)
+            self._moving(flow, source, control, segment, now)
         else:
             if control.flags & _ACK or control.flags & _FIN:
                 self._acknowledged(flow, state.acknowledge(control.ackno), now)
@@ -132,15 +132,15 @@ class Transfer:
         if flags is not None and flags & _FIN:
             self._move(flow, Happening.FIN_ACKED, now)
 
-    def _moving(self, flow: Flow, source: Place, control: Control, now: float) -> None:
+    def _moving(self, flow: Flow, source: Place, control: Control, segment: bytes, now: float) -> None:
         """RSYN or RSYN-ACK; a FIN in flight rides along with either."""
         state, migration = flow.control, self._migration
         if control.flags & _ACK:
-            self._acknowledged(flow, migration.receive_rsyn_ack(flow, source, control, now), now)
+            self._acknowledged(flow, migration.receive_rsyn_ack(flow, source, control, segment, now), now)
             self.keepalive.follow(flow, now)
             fresh = not state.is_stale(control)
         elif migration.is_repeated(flow, control):
-            migration.answer_again(flow, source)
+            migration.answer_again(flow, source, segment, now)
             fresh = False
         elif state.is_stale(control):
             # An older RSYN that was overtaken: the peer has moved on (S46).
@@ -150,7 +150,7 @@ class Transfer:
             state.rcv_nxt = serial_add(control.verno, 1)
             if control.flags & _FIN:
                 self._acknowledged(flow, state.acknowledge(control.ackno), now)
-            migration.receive_rsyn(flow, source, control, now)
+            migration.receive_rsyn(flow, source, control, segment, now)
             fresh = True
         if control.flags & _FIN and fresh and flow.state is not State.CLOSED:
             state.rcv_nxt = serial_add(control.verno, 1)

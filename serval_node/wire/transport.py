@@ -33,6 +33,7 @@ OPTION_NOP = 1
 OPTION_MSS = 2
 OPTION_WINDOW_SCALE = 3
 OPTION_SACK_PERMITTED = 4
+OPTION_SACK = 5
 OPTION_TIMESTAMPS = 8
 
 _TCP = struct.Struct("!HHIIBBHHH")
@@ -175,6 +176,18 @@ def strip_timestamps(segment: Buffer) -> bytes:
     Used on the SYN: twelve bytes less in every later segment. The length stays; the checksum is left to
     :func:`to_wire`. Raises :class:`WireError` when the header is cut.
     """
+    return _without_option(segment, OPTION_TIMESTAMPS)
+
+
+def strip_sack(segment: Buffer) -> bytes:
+    """A TCP segment whose SACK blocks are overwritten by NOPs: when it is sent again they are out of date.
+
+    The length stays; the checksum is left to :func:`to_wire`. Raises :class:`WireError` when the header is cut.
+    """
+    return _without_option(segment, OPTION_SACK)
+
+
+def _without_option(segment: Buffer, kind: int) -> bytes:
     end = _header_length(segment)
     changed = bytearray(segment)
     offset = TCP_HEADER_LENGTH
@@ -185,7 +198,7 @@ def strip_timestamps(segment: Buffer) -> bytes:
         size = changed[offset + 1] if offset + 1 < end else 0
         if size < 2 or offset + size > end:
             break
-        if changed[offset] == OPTION_TIMESTAMPS:
+        if changed[offset] == kind:
             changed[offset : offset + size] = bytes([OPTION_NOP]) * size
         offset += size
     return bytes(changed)

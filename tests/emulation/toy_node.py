@@ -128,7 +128,7 @@ class ToyNode:
                     line = os.read(0, 4096).decode()
                     if not line:
                         return
-                    print(json.dumps(self.command(line)), flush=True)
+                    print(json.dumps(self.command(line), default=bytes.hex), flush=True)
                 else:
                     self.path.ready()
 

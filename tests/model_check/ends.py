@@ -7,7 +7,7 @@ import random
 from dataclasses import dataclass
 from typing import Any
 
-from serval_node.sal.context import StackConfig
+from serval_node.sal.context import Progress, StackConfig
 from serval_node.sal.flow_table import Flow
 from serval_node.sal.moves import Cause, MigrationRefused
 from serval_node.sal.outputs import Deliver, Send
@@ -57,6 +57,9 @@ class End:
 
     def service_for(self, address: Address, port: int) -> ServiceID | None:
         return SERVICE if address == VIRTUAL else None
+
+    def progress(self, local_flow: int) -> Progress | None:
+        return None
 
     # -- what happens to it
 

@@ -20,16 +20,16 @@ def bare_ack_for_a_repeated_rsyn(end: End) -> None:
     assert flow is not None
     context: Any = end._context
 
-    def answer_again(self: Any, flow: Any, source: Any) -> None:
+    def answer_again(self: Any, flow: Any, source: Any, segment: Any, now: float) -> None:
         context.send(flow, (flow.control.make(ControlFlag.ACK),), b"")
 
     receive_rsyn_ack = migration.receive_rsyn_ack
 
-    def only_while_unacknowledged(self: Any, flow: Any, source: Any, control: Any, now: float) -> Any:
+    def only_while_unacknowledged(self: Any, flow: Any, source: Any, control: Any, segment: Any, now: float) -> Any:
         record = flow.migration
         if record is not None and record.move is not None and control.ackno != serial_add(flow.control.snd_una, 1):
             return None
-        return receive_rsyn_ack(flow, source, control, now)
+        return receive_rsyn_ack(flow, source, control, segment, now)
 
     def acknowledge(self: Any, ackno: int) -> Any:
         if serial_leq(self.snd_una, ackno) and serial_leq(ackno, self.snd_nxt):
@@ -62,11 +62,11 @@ def no_switch_when_crossing(end: End) -> None:
     migration: Any = end.stack._transfer._migration
     receive_rsyn_ack = migration.receive_rsyn_ack
 
-    def crossing(self: Any, flow: Any, source: Any, control: Any, now: float) -> Any:
+    def crossing(self: Any, flow: Any, source: Any, control: Any, segment: Any, now: float) -> Any:
         record = flow.migration
         stays = record is not None and record.state is MigrationState.RSYN_SENT_RECV
         local = flow.local_address
-        acknowledged = receive_rsyn_ack(flow, source, control, now)
+        acknowledged = receive_rsyn_ack(flow, source, control, segment, now)
         if stays and acknowledged is not None:
             flow.local_address = local
         return acknowledged

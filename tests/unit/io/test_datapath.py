@@ -14,8 +14,13 @@ import pytest
 from serval_node.io.datapath import DataPath, vector_available
 from serval_node.io.fast_flow import FastFlow, FlowPaths
 from serval_node.io.shaper import Bucket, Pace
+from serval_node.sal.outputs import DoubtSent, SendAgain
 from serval_node.wire.ipv4 import address
+from serval_node.wire.sal_header import decode
+from serval_node.wire.serviceid import ServiceID
+from serval_node.wire.transport import TcpHeader, verify
 from tests.unit.io.datapath_bench import FakeSender, state
+from tests.unit.io.test_unacknowledged import copy
 
 
 class FakeTun:
@@ -150,3 +155,77 @@ def test_a_sender_that_rests_is_resumed_by_the_timer(path: DataPath) -> None:
         assert poll.poll(10_000), "the timer did not fire"
         path.ready()
     assert not flow.sender.shut()
+
+
+# -- sent again
+
+
+def doubtful(path: DataPath, number: int = 1, *sizes: int) -> FastFlow:
+    """A flow that has sent segments of these sizes, whose path was lost then."""
+    path.install(state(number))
+    flow = path._paths.by_flow[state(number).local_flow]
+    at = 1000
+    for size in sizes:
+        assert flow.unacknowledged is not None
+        flow.unacknowledged.keep(at + size, copy(at, bytes([size % 256]) * size, gso=0))
+        flow.note_sent(1, size, at, 7)
+        at += size
+    path.doubt(DoubtSent(state(number).local_flow))
+    return flow
+
+
+def again(number: int = 1, acknowledged: int | None = None, *had: tuple[int, int]) -> SendAgain:
+    return SendAgain(state(number).local_flow, ServiceID(bytes(32)), acknowledged, had)
+
+
+def sent(sender: FakeSender) -> list[tuple[int, int]]:
+    """Sequence number and payload length of each packet that went to the wire, which must be valid."""
+    found = []
+    for packet in sender.sent:
+        payload = decode(packet[20:]).payload
+        tcp = TcpHeader.decode(payload)
+        assert verify(payload, 6, packet[12:16], packet[16:20])
+        found.append((tcp.seq, len(payload) - tcp.header_length))
+    return found
+
+
+def test_what_was_in_doubt_goes_again_once(path: DataPath) -> None:
+    flow = doubtful(path, 1, 500, 600, 700)
+    flow.note_sent(1, 100, 2800, 7)  # after the loss, by the new path
+    assert path.send_again(again(1, 1500, (2100, 2300))) == (2, 1100)
+    assert sent(flow.sender) == [(1500, 600), (2300, 500)]
+    assert path.send_again(again(1, 1500)) == (0, 0), "nothing is in doubt any more"
+    totals = path.totals()
+    assert (totals.sent_again_packets, totals.sent_again_bytes) == (2, 1100) and totals.kept_bytes > 0
+    path.remove(state(1).local_flow)
+    assert path.totals().kept_bytes == 0
+    assert path.send_again(again(1)) == (0, 0) and path.send_again(again(9)) == (0, 0)
+
+
+def test_without_doubt_nothing_goes_again(path: DataPath) -> None:
+    flow = doubtful(path, 1, 500)
+    flow.doubted = -1
+    assert path.send_again(again()) == (0, 0) and not flow.sender.sent
+
+
+def test_it_waits_for_the_shaper_like_everything_else(path: DataPath) -> None:
+    flow = doubtful(path, 1, 500, 600)
+    sender = flow.sender
+    sender.hold(b"waits already")
+    sender.pace = Pace(Bucket(1e6, 1e5), time.monotonic() + 60)
+    assert path.send_again(again()) == (2, 1100)
+    assert not sender.sent and len(sender.held) == 3 and sender.held[2] == b"waits already"
+    assert sender in path._resting
+    sender.held.pop()
+    sender.pace = None
+    path._transmitter.resume(sender)
+    assert sent(sender) == [(1000, 500), (1500, 600)]
+
+
+def test_keeping_can_be_switched_off_and_on(path: DataPath) -> None:
+    flow = doubtful(path, 1, 500)
+    path.keeping = False
+    assert not path.keeping and flow.unacknowledged is None and path.totals().kept_bytes == 0
+    assert path.send_again(again()) == (0, 0)
+    path.keeping = True
+    assert path.keeping and flow.unacknowledged is not None and not flow.unacknowledged

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from serval_node.io.datapath_tx_vector import OVERDRAWN
 from serval_node.io.sender import HELD_LIMIT
 from serval_node.io.shaper import Bucket, Pace
+from serval_node.io.unacknowledged import Memory, Unacknowledged
 from serval_node.wire.checksum import sums_to_zero
 from serval_node.wire.ipv4 import Ipv4Header, address, build_ipv4
 from serval_node.wire.sal_header import decode
@@ -243,3 +244,103 @@ def test_sequence_numbers_of_retransmissions_do_not_lower_the_highest(monkeypatc
         bench.give(ip_packet(segment(bytes(32), seq=seq)))
         bench.engine.transmit()
     assert flow.counters().sent_next == 0x10
+
+
+# -- a smaller MTU than the kernel's
+
+
+@given(
+    size=st.integers(1, 30_000),
+    gso_size=st.sampled_from([0, 536, 1228, 1229, 1448, 8948]),
+    words=st.integers(0, 3),
+    mtu=st.sampled_from([576, 1280, 1500]),
+)
+@RELAXED
+def test_what_is_too_large_for_the_link_is_split_again(monkeypatch, size, gso_size, words, mtu) -> None:
+    size = size if gso_size else min(size, 8948)
+    bench = TransmitBench(monkeypatch, vector=True)
+    flow = bench.flow(state(segment_limit=mtu - 32))
+    tcp = segment(bytes(number % 251 for number in range(size)), flags=ACK | PSH, options=bytes([1]) * 4 * words)
+    kernel = ip_packet(partial_checksum(tcp, FLOW))
+    bench.give(kernel, gso_size=gso_size, partial=True)
+    bench.engine.transmit()
+    fit = mtu - 52 - 4 * words
+    assert payloads(bench.sender.sent) == expected(tcp, min(gso_size, fit) if gso_size else fit)
+    assert max(len(packet) for packet in bench.sender.sent) <= mtu
+    assert flow.counters().sent_bytes == size
+
+
+def test_a_complete_packet_that_is_too_large_is_split_as_well(monkeypatch) -> None:
+    """Its checksum is whole, as without offload."""
+    bench = TransmitBench(monkeypatch, vector=True)
+    bench.flow(state(segment_limit=1248))
+    tcp = segment(bytes(range(200)) * 7)
+    bench.give(ip_packet(to_kernel(tcp, TCP, OURS[0], PEER[0], OURS[1], PEER[1])))
+    bench.engine.transmit()
+    assert payloads(bench.sender.sent) == expected(tcp, 1228)
+
+
+def test_without_numpy_the_stack_splits(monkeypatch) -> None:
+    bench = TransmitBench(monkeypatch, vector=False)
+    flow = bench.flow(state(segment_limit=1248))
+    packet = ip_packet(to_kernel(segment(bytes(1400)), TCP, OURS[0], PEER[0], OURS[1], PEER[1]))
+    bench.give(packet)
+    bench.engine.transmit()
+    assert bench.slow == [(packet, 0)] and bench.sender.sent == []
+    assert flow.counters().sent_next == 2400
+
+
+# -- copies
+
+
+@BOTH
+def test_copies_are_kept_of_data_until_it_is_acknowledged(monkeypatch, vector) -> None:
+    bench = TransmitBench(monkeypatch, vector=vector)
+    memory = Memory()
+    flow = bench.flow(FLOW)
+    flow.unacknowledged = Unacknowledged(memory)
+    for tcp in (segment(b""), segment(b"x" * 1000), segment(b"y" * 500, seq=2000, ack=99), segment(b"", ack=300)):
+        bench.give(ip_packet(partial_checksum(tcp, FLOW)), partial=True)
+    bench.engine.transmit()
+    packets = list(flow.unacknowledged.lacking(2500, (), flow.own_ack, flow.own_window))
+    assert [packet[-500:-499] for packet in packets] == [b"x", b"y"]
+    assert (flow.own_ack, flow.own_window) == (300, 500)
+    flow.note_received(1, 0, 77, 2000)
+    assert len(list(flow.unacknowledged.lacking(2500, (), 0, 0))) == 1 and memory.used > 0
+    flow.note_received(1, 0, 77, 2500)
+    assert not flow.unacknowledged and memory.used == 0
+
+
+def test_the_part_that_waits_for_the_shaper_is_kept_when_it_goes(monkeypatch) -> None:
+    bench = TransmitBench(monkeypatch, vector=True)
+    flow = bench.flow(FLOW)
+    flow.unacknowledged = Unacknowledged(Memory())
+    now = 1000.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    bench.sender.pace = Pace(Bucket(1e6, 4e4), now)
+    now += 0.02
+    data = bytes(number % 249 for number in range(60_000))
+    bench.give(ip_packet(partial_checksum(segment(data), FLOW)), gso_size=1448, partial=True)
+    bench.engine.transmit()
+    sent = flow.counters().sent_bytes
+    assert 0 < sent < len(data)
+
+    def kept() -> bytes:
+        assert flow.unacknowledged is not None
+        return b"".join(packet[50:] for packet in flow.unacknowledged.lacking(1000 + len(data), (), 0, 0))
+
+    assert kept() == data[:sent]
+    bench.sender.pace = None
+    bench.engine.resume(bench.sender)
+    assert kept() == data
+
+
+@BOTH
+def test_sack_blocks_of_the_last_acknowledgement(monkeypatch, vector) -> None:
+    bench = TransmitBench(monkeypatch, vector=vector)
+    flow = bench.flow(FLOW)
+    sack = bytes((1, 1, 5, 10)) + bytes(8)
+    for options in (sack, b""):
+        bench.give(ip_packet(partial_checksum(segment(b"", options=options), FLOW)), partial=True)
+        bench.engine.transmit()
+        assert flow.counters().own_options == options

@@ -15,6 +15,7 @@ import pytest
 
 from serval_node.capture.pcap import read_ipv4
 from serval_node.sal.adhoc import AdHoc
+from serval_node.sal.context import Progress
 from serval_node.sal.outputs import Deliver, Send
 from serval_node.sal.service_table import Action, Rule, Target
 from serval_node.sal.stack import Stack, StackConfig
@@ -120,6 +121,9 @@ class End:
     def service_for(self, address: Address, port: int) -> ServiceID | None:
         return self.service_id if (address, port) == (VIRTUAL, LISTEN_PORT) else None
 
+    def progress(self, local_flow: int) -> Progress | None:
+        return None
+
     def kernel(self, segment: bytes, now: float) -> list[bytes]:
         port = PORT if self.client else LISTEN_PORT
         peer, peer_port = self.kernel_peer
@@ -211,6 +215,9 @@ def test_our_router_forwards_as_the_original_does(name: str, router: str) -> Non
             return found == address(router)
 
         def service_for(self, found: Address, port: int) -> ServiceID | None:
+            return None
+
+        def progress(self, local_flow: int) -> None:
             return None
 
     stack = Stack(config=StackConfig(forwarding=True), environment=Router(), rng=random.Random(1))

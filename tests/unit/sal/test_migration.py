@@ -17,7 +17,7 @@ from serval_node.sal.service_table import Rule
 from serval_node.sal.states import State
 from serval_node.wire.ipv4 import address
 from serval_node.wire.sal_header import ControlFlag, SalPacket, bare_header, encode
-from serval_node.wire.transport import ACK, build_tcp, to_wire
+from serval_node.wire.transport import ACK, OPTION_MSS, TcpHeader, build_tcp, to_wire
 from tests.unit.sal.conftest import A, E, Figure, make_figure, make_pair
 from tests.unit.sal.fake_tcp import Socket
 from tests.unit.sal.world import WEB_BIND, Host, Seen, World, forward
@@ -141,7 +141,13 @@ def test_three_packets_and_data_from_the_new_address(moving: Moving) -> None:
     assert first is not None and second is not None and third is not None
     assert second.ackno == first.verno + 1 == third.verno
     assert third.ackno == second.verno == first.ackno
-    assert all(not seen.packet.payload and len(seen.packet.extensions) == 1 for seen in moving.world.seen)
+    assert all(len(seen.packet.extensions) == 1 for seen in moving.world.seen)
+    for seen in (rsyn, answer):
+        # An original gets no report; a peer of ours one that, on a planned move, acknowledges nothing.
+        report = TcpHeader.decode(seen.packet.payload) if seen.packet.payload else None
+        assert (report is None) is not moving.ours.marked
+        assert report is None or (report.flags, report.option(OPTION_MSS)) == (0, (1448).to_bytes(2, "big"))
+    assert not ack.packet.payload
     moving.at_rest(A2, E)
     data = [seen for seen in moving.world.seen if not seen.packet.extensions]
     assert {seen.source for seen in data} == {address(A2), address(E)}

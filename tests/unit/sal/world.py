@@ -10,16 +10,20 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from serval_node.io.tun import GSO_TCPV4, VNET_HEADER, VNET_HEADER_LENGTH
+from serval_node.io.unacknowledged import Memory, Unacknowledged
+from serval_node.sal.context import Progress
 from serval_node.sal.events import Event
 from serval_node.sal.flow_table import ForwardingState
 from serval_node.sal.moves import Cause
-from serval_node.sal.outputs import Deliver, InstallPath, Output, RemovePath, Send
+from serval_node.sal.outputs import Deliver, DoubtSent, InstallPath, Output, RemovePath, Send, SendAgain
 from serval_node.sal.service_table import Action, Target
 from serval_node.sal.stack import Stack, StackConfig
 from serval_node.wire.encapsulation import encapsulate, open_packet
 from serval_node.wire.ipv4 import PROTOCOL_SERVAL, PROTOCOL_TCP, PROTOCOL_UDP, Ipv4Header, UdpPorts, address, build_ipv4
 from serval_node.wire.naming import SERVICE_PORT_ANY, Naming
 from serval_node.wire.sal_header import SalPacket, bare_header, decode
+from serval_node.wire.serial import serial_add, serial_lt
 from serval_node.wire.serviceid import Prefix, ServiceID
 from serval_node.wire.transport import FIN, RST, SYN, TcpHeader, split, to_kernel, to_wire, verify
 from tests.unit.sal.fake_tcp import Kernel, Listener, Socket
@@ -52,6 +56,8 @@ class Names:
     exact: dict[bytes, ServiceID] = field(default_factory=dict)
     others: set[bytes] = field(default_factory=set)
     mtu: int = 1500
+    mtus: dict[bytes, int] = field(default_factory=dict)
+    copies: dict[int, Copies] = field(default_factory=dict)
 
     def source_address(self, destination: bytes) -> bytes | None:
         if destination == LOOPBACK:
@@ -70,7 +76,48 @@ class Names:
         return None
 
     def link_mtu(self, address: bytes) -> int:
-        return self.mtu
+        return self.mtus.get(address, self.mtu)
+
+    def progress(self, local_flow: int) -> Progress | None:
+        copies = self.copies.get(local_flow)
+        return None if copies is None else copies.progress()
+
+
+@dataclass
+class Copies:
+    """What the data path keeps of one flow: TCP numbers, and copies of what it sent."""
+
+    kept: Unacknowledged
+    sent_next: int | None = None
+    peer_ack: int | None = None
+    own_ack: int | None = None
+    doubted: int | None = None
+
+    def progress(self) -> Progress:
+        return Progress(self.sent_next, self.peer_ack, self.own_ack, 500)
+
+    def note_sent(self, packet: bytes, tcp: TcpHeader, payload: int, gso: int) -> None:
+        end = serial_add(tcp.seq, payload)
+        self.own_ack = tcp.ack
+        if payload:
+            self.kept.keep(end, memoryview(VNET_HEADER.pack(1, GSO_TCPV4 if gso else 0, 40, gso, 20, 16) + packet))
+        if self.sent_next is None or serial_lt(self.sent_next, end):
+            self.sent_next = end
+
+    def note_received(self, ack: int) -> None:
+        if self.peer_ack is None or serial_lt(self.peer_ack, ack):
+            self.peer_ack = ack
+            self.kept.trim(ack)
+
+    def again(self, output: SendAgain) -> list[tuple[bytes, int]]:
+        """What is to be sent again: packets as from sal0, and their segment sizes."""
+        if self.doubted is None or self.own_ack is None:
+            return []
+        if output.acknowledged is not None:
+            self.kept.trim(output.acknowledged)
+        packets = self.kept.lacking(self.doubted, output.had, self.own_ack, 500)
+        self.doubted = None
+        return [(packet[VNET_HEADER_LENGTH:], VNET_HEADER.unpack_from(packet)[3]) for packet in packets]
 
 
 class Host:
@@ -86,6 +133,8 @@ class Host:
         self.kernel.on_destroy = lambda socket: self.stack.kernel_socket_gone(socket.local, socket.peer, self.now)
         self.paths: dict[int, ForwardingState] = {}
         self.fast_packets = 0
+        self.sent_again: list[tuple[int, int]] = []
+        self.memory = Memory()
         self.events: list[Event] = []
         self._kernel_queue: list[tuple[bytes, int]] = []
 
@@ -201,8 +250,18 @@ class Host:
             before = self.paths.get(output.state.local_flow)
             assert before != output.state, "installed twice"
             self.paths[output.state.local_flow] = output.state
+            self.environment.copies.setdefault(output.state.local_flow, Copies(Unacknowledged(self.memory)))
         elif isinstance(output, RemovePath):
             del self.paths[output.local_flow]
+            self.environment.copies.pop(output.local_flow).kept.clear()
+        elif isinstance(output, DoubtSent):
+            copies = self.environment.copies[output.local_flow]
+            copies.doubted = copies.sent_next
+        elif isinstance(output, SendAgain):
+            for packet, gso in self.environment.copies[output.local_flow].again(output):
+                first = TcpHeader.decode(packet[20:]).seq
+                self.sent_again.append((first, serial_add(first, len(packet) - 40)))
+                assert self._fast_send(packet, gso)
 
     # -- the data path
 
@@ -217,6 +276,8 @@ class Host:
         local, peer = (header.source, tcp.source_port), (header.destination, tcp.destination_port)
         for state in self.paths.values():
             if (state.kernel_local, state.kernel_peer) == (local, peer):
+                payload = len(segment) - tcp.header_length
+                self.environment.copies[state.local_flow].note_sent(packet, tcp, payload, gso)
                 most = gso or len(segment)
                 if state.segment_limit is not None:
                     most = min(most, state.segment_limit - tcp.header_length)
@@ -244,6 +305,7 @@ class Host:
             (local, local_port), (peer, peer_port) = state.kernel_local, state.kernel_peer
             segment = to_kernel(data[12:], PROTOCOL_TCP, peer, local, peer_port, local_port)
             self.fast_packets += 1
+            self.environment.copies[state.local_flow].note_received(TcpHeader.decode(data[12:]).ack)
             self.kernel.input(build_ipv4(peer, local, PROTOCOL_TCP, segment), self.now)
             self.stack.note_peer_activity(state.local_flow, self.now)
             return True
