@@ -67,6 +67,9 @@ class Broadcasts:
         if header.destination not in context.adhoc.links:
             context.refuse_syn(Refusal.BROADCAST, now, packet.services[0], key[0], packet.src_flow)
             return False
+        if context.environment.is_local(packet.source[-1] if packet.source else header.source):
+            # Linux gives a host what it broadcasts itself.
+            return False
         if self._recent.is_copy(key, now) or context.environment.is_local(key[0]):
             context.refuse(Refusal.FLOOD_COPY, now)
             return False

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from testbed import hosts, nodes
+from testbed.adhoc_tour import AdHocTour
 from testbed.errors import TestbedError
 from testbed.hosts import ServalHost
 from testbed.network import ServalNetwork
@@ -102,6 +103,9 @@ def test_three_links_away_by_flooding(net: ServalNetwork) -> None:
     path = [net.find(name).addresses() for name in ("ann", "dan", "eve", "fay")]
     assert all(address in own for address, own in zip(answer["path"], path, strict=True))
     assert [counters(host)["adhoc_syns_relayed"] - was for host, was in zip((dan, eve), before, strict=True)] == [1, 1]
+    assert not any(counters(host).get("flood_copy") for host in (ann, dan, eve, fay)), (
+        "nobody counts what it hears of itself"
+    )
     nodes.ask(ann, "adhoc", hops=2)
     with pytest.raises(TestbedError, match="failed with status 1"):
         ann.serval("connect", "far.example", "--timeout", "0.5")
@@ -126,6 +130,17 @@ def test_the_mode_is_switched_and_follows_the_addresses(net: ServalNetwork) -> N
     hosts.run(ann, ["ip", "address", "del", "10.7.0.1/28", "dev", "ann-eth0"])
     wait_for("its end", lambda: default() == ["10.9.0.255"])
     assert "web.example" in ann.serval("connect", "web.example", "--count", "1")
+
+
+def test_the_tour_shows_what_it_says(net: ServalNetwork) -> None:
+    shown: list[str] = []
+    assert AdHocTour(net, shown.append).run() == 0, "\n".join(shown)
+    assert shown[-1] == "\ntour: 4 of 4 steps passed"
+    net.instance("web.example", "cal").kill()
+    net.wait_service("web.example", ["ben"])
+    assert AdHocTour(net, shown.append).run() == 1, "one instance has no loser"
+    net.start_instance("web.example", "cal")
+    net.wait_service("web.example", ["ben", "cal"])
 
 
 @pytest.mark.statement("S61")

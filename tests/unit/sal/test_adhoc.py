@@ -230,6 +230,23 @@ def test_what_explain_says_of_two_links(link: OneLink) -> None:
     assert [target.client for target in rule.targets] == [address(A), address("10.8.0.1")]
 
 
+def test_a_host_that_hears_itself_counts_nothing(link: OneLink) -> None:
+    """Linux gives a host its own broadcasts: the client's SYN, and what a relay has sent on."""
+    second = "10.8.0.255"
+    link.d.add_address("10.8.0.4")
+    link.world.link(second, link.d)
+    take_part(link.d, {EVERYONE: D, second: "10.8.0.4"}, relay=True)
+    link.a.connect("bulk.example")
+    link.world.run(0.05)
+    syn, relayed = link.world.controls(SYN)
+    for seen in (syn, relayed):
+        link.world.links[seen.destination] = [link.a if seen is syn else link.d]
+        link.world.inject(Send(seen.source, seen.destination, seen.ttl, seen.raw))
+    link.world.run(0.05)
+    assert not link.a.stack.counters and not link.d.stack.counters
+    assert len(link.world.controls(SYN)) == 2 and link.a.stack.activity == {"adhoc_syns_sent": 1}
+
+
 def test_no_way_back_to_the_client(link: OneLink) -> None:
     link.world.unreachable.add(address(A))
     link.a.connect()
