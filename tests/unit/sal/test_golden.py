@@ -297,6 +297,25 @@ def test_reset_of_a_client_that_closes_with_unread_data() -> None:
     assert not list(end.stack.flows)
 
 
+def test_our_client_that_closes_with_unread_data_resets_as_the_original_does() -> None:
+    """The TCP RST of our kernel goes out as data first ("TCP RST"); RST|ACK is the captured one."""
+    packets = captured("close-unread")
+    end = End(packets, client=True)
+    resets = []
+    for found in packets:
+        if found.ip.source != end.own:
+            end.network(found, found.time)
+        elif found.packet.payload:
+            assert found.data in end.kernel(found.packet.payload, found.time)
+            last = TcpHeader.decode(found.packet.payload)
+        elif control_of(found.packet).flags & _RST:
+            resets.append(found)
+            tcp_reset, reset = end.kernel(build_tcp(0, 0, last.seq, last.ack, RST | ACK), found.time)
+            assert TcpHeader.decode(decode(tcp_reset).payload).flags == RST | ACK and not decode(tcp_reset).extensions
+            assert reset == found.data
+    assert len(resets) == 1
+
+
 def test_original_client_offers_no_window_in_its_syn() -> None:
     """Protocol notes 1.5: a window of 0 is what the kernel gets, and the right one with the third ACK."""
     packets = captured("tcp-echo")
