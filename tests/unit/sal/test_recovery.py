@@ -196,7 +196,7 @@ def test_copies_of_an_rsyn_make_no_copies_of_data(quick: Moving) -> None:
     quick.world.cut.add(address(A))
     quick.move(lost=True)
     (rsyn,) = quick.world.controls(_RSYN)
-    for delay in (0.0, 0.0, 0.01, 0.02, 0.05, 0.2):
+    for delay in (0.0, 0.0, 0.01, 0.02, 0.035, 0.05, 0.2):
         quick.world.inject(Send(rsyn.source, rsyn.destination, 64, rsyn.raw), DELAY + delay)
     arrives_before_the_kernel_notices(quick, quick.server, data)
     quick.world.run(2)
@@ -214,7 +214,7 @@ def test_losing_one_place_after_the_other(quick: Moving) -> None:
     quick.at_rest(A3, E)
 
 
-# -- what is not believed
+# -- what is not believed, and who gets it
 
 
 def report(
@@ -230,6 +230,21 @@ def report(
     packet = SalPacket(moving.ours.local_flow, moving.ours.peer_flow, 6, (rsyn,), segment)
     moving.world.inject(Send(address(A2), address(E), 64, encode(packet)))
     moving.world.run(DELAY / 10)
+
+
+def test_a_report_that_stands_for_the_third_ack_is_not_given_to_the_kernel(quick: Moving) -> None:
+    """On a planned move it has no flags at all: the kernel gets an ACK in its place, and accepts the connection."""
+    quick.world.lose = losing(1, _ACK)
+    (listener,) = quick.e.kernel.listeners.values()
+    accepted = listener.queue
+    client = quick.a.connect()
+    quick.world.run(until=lambda: client.state == "ESTABLISHED")
+    flow = quick.a.stack.flow_for_kernel(*client.peer, client.local[1])
+    assert flow is not None
+    before = len(accepted)
+    quick.a.migrate(flow.local_flow, address(A2))
+    quick.world.run(1.5 * DELAY)
+    assert len(accepted) == before + 1 and accepted[-1].state == "ESTABLISHED"
 
 
 @pytest.mark.parametrize(
