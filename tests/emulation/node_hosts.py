@@ -205,12 +205,23 @@ class HostNet:
         assert self.launcher.stdout is not None
         self.launcher.stdout.close()
         self.channel.close()
+        # The kernel removes them some time after the last process; the next module may use their names at once.
+        for port in _ports():
+            command("ip", "link", "delete", port)
         for host in self.hosts.values():
             host.shell.kill()
             host.shell.wait()
             assert host.shell.stdout is not None
             host.shell.stdout.close()
         command("ip", "link", "delete", BRIDGE)
+
+
+def _ports() -> list[str]:
+    """The interfaces at the bridge; deleting one deletes the host's end of it."""
+    shown = subprocess.run(
+        ["ip", "-json", "link", "show", "master", BRIDGE], capture_output=True, text=True, check=True
+    )
+    return [port["ifname"] for port in json.loads(shown.stdout)]
 
 
 def _end(process: subprocess.Popen[Any]) -> None:
