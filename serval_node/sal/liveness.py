@@ -177,6 +177,8 @@ class Liveness:
         if not owing:
             path.owing.pop((flow_id, control), None)
         elif (flow_id, control) not in path.owing:
+            if not path.owing:
+                path.checks = 0  # whatever was asked while nothing was owed
             path.owing[flow_id, control] = now
         if path.measure is None and (path.answers or path.measured_vainly < MEASURE_VAINLY):
             path.measure = now + (MEASURE_EVERY if path.rtt.samples else MEASURE_FIRST)

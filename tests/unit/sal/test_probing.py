@@ -125,6 +125,7 @@ def test_a_close_that_stalls_is_noticed(watched: Watched) -> None:
     """The kernel's FIN makes the flow leave the fast path; what waits for an answer then is the stack."""
     moving = watched.moving
     watched.run(1, sending=(moving.client,))
+    watched.run(1)
     watched.world.cut.add(address(A))
     moving.a.shutdown(moving.client)
     assert not moving.ours.fast
