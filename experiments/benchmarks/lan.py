@@ -53,6 +53,10 @@ class Lan:
             features = ["tso", word, "gso", word, "gro", word]
             hosts.run(interface.node, ["ethtool", "-K", interface.name, *features])
 
+    def inside_udp(self, on: bool) -> None:
+        """Whether the client's connections that begin from now on go inside UDP."""
+        nodes.ask(self.client, "encapsulation", mode="udp" if on else "raw")
+
     def facts(self) -> dict[str, Any]:
         shown = hosts.run(self.client, ["ethtool", "-k", self.link.intf1.name])
         wanted = (
@@ -146,6 +150,7 @@ def _config(number: int, host: ServalHost, mtu: int) -> dict[str, Any]:
         "providers": PROVIDERS,
         "run_dir": str(host.run_directory),
         "congestion": CONGESTION_CONTROL,
+        "encapsulation": "raw",
         "mtu": mtu,  # else it would be the smallest of all interfaces, and that is the bounce's
     }
 

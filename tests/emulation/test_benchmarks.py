@@ -52,7 +52,7 @@ def test_three_benchmarks_quickly(tmp_path: Path) -> None:
         for comparison in range(len(entry["comparisons"])):
             assert [pair["used"] for pair in entry["pairs"] if pair["comparison"] == comparison].count(True) == 1
     # No figure is asked for here, but no link gives more than it has, and nothing is measured that did not happen.
-    for variant in ("tcp", "tcp-single", "serval"):
+    for variant in ("tcp", "tcp-single", "serval", "serval-udp"):
         assert all(0.1 < share < 1.05 for share in metrics(goodput, variant, "share")), variant
     assert all(rate > 1e6 for rate in metrics(goodput, "bounce", "goodput"))
     assert min(metrics(connect, "socket-routed", "connect")) > min(metrics(connect, "tcp", "connect")) > 0

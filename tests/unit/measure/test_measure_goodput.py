@@ -13,6 +13,7 @@ from testbed.links import FRAME_BYTES
 def test_full_frames_of_tcp_and_serval_fill_the_mtu() -> None:
     assert frame_bytes(1448, timestamps=True, serval=False) == FRAME_BYTES
     assert frame_bytes(1448, timestamps=False, serval=True) == FRAME_BYTES
+    assert frame_bytes(1440, timestamps=False, serval=True, inside_udp=True) == FRAME_BYTES
     assert frame_bytes(0, timestamps=False, serval=True) - frame_bytes(0, timestamps=False, serval=False) == BARE_LENGTH
 
 
