@@ -22,8 +22,9 @@ from serval_node.daemon.rules import RuleBook
 from serval_node.daemon.virtual_addresses import VirtualAddresses
 from serval_node.sal.service_table import Action, Target
 from serval_node.wire import sal_header
+from serval_node.wire.encapsulation import TO_SERVER, encapsulate, open_packet
 from serval_node.wire.errors import WireError
-from serval_node.wire.ipv4 import PROTOCOL_TCP, Ipv4Header, icmp_unreachable
+from serval_node.wire.ipv4 import PROTOCOL_TCP, icmp_unreachable
 from serval_node.wire.naming import Naming
 from serval_node.wire.serviceid import Prefix
 from serval_node.wire.transport import TcpHeader, UdpHeader, iterate_options, split, strip_timestamps, verify
@@ -37,12 +38,14 @@ WEB = Prefix.from_text("0x9c1185/24")
 
 @cache
 def golden_packets() -> list[bytes]:
-    """The IPv4 packets of the original's captures, of each length and flags a few."""
+    """The IPv4 packets of the original's captures, of each length and flags a few, also inside UDP."""
     found: dict[tuple[int, bytes], bytes] = {}
     for path in sorted(GOLDEN.glob("*.pcap")):
         for frame in read_ipv4(path):
             found.setdefault((min(len(frame.data), 200), frame.data[32:36]), frame.data[:400])
-    return list(found.values())
+    raw = list(found.values())
+    inside = [encapsulate(packet[12:16], packet[16:20], TO_SERVER, packet[20:]) for packet in raw]
+    return raw + inside
 
 
 # -- packets
@@ -51,9 +54,9 @@ def golden_packets() -> list[bytes]:
 def read_packet(packet: bytes) -> None:
     """Every decoder of serval_node.wire; what decodes also encodes, to a packet that reads the same."""
     try:
-        header = Ipv4Header.decode(packet)
         icmp_unreachable(packet, 1)
-        sal = sal_header.decode(header.payload(packet))
+        header, data = open_packet(packet)
+        sal = sal_header.decode(data)
     except WireError:
         return
     try:
