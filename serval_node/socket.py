@@ -9,7 +9,11 @@
         conn, _ = server.accept()
         print(conn.local_service)                                # the serviceID that the client asked for
 
-What these functions return are kernel TCP sockets (a subclass of socket.socket), so ssl, http.client, asyncio,
+    with serval.datagram_socket("log.example") as sock:          # datagrams for the service come here
+        data, sender = sock.recvfrom(2048)                       # sender: the serviceID of who sent it
+        sock.sendto(b"thanks", sender)
+
+What these functions return are kernel sockets (subclasses of socket.socket), so ssl, http.client, asyncio,
 select and sendfile work as ever. They need the node's daemon at /run/serval/control.sock (environment variable
 SERVAL_CONTROL names another place); ordinary sockets in the same process stay ordinary.
 
@@ -22,83 +26,43 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import ipaddress
 import os
 import secrets
 import socket as _socket
-import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from serval_node.control.local import CONTROL_PATH, Client, ControlError, ControlUnreachable
-from serval_node.wire.serviceid import Prefix, ServiceID
+from serval_node.application import (
+    SAL0_ADDRESS,
+    Service,
+    by_name,
+    is_virtual,
+    node,
+    pair,
+    service_text,
+)
+from serval_node.datagram_socket import NOBODY, DatagramSocket, Sender, datagram_socket
+from serval_node.wire.serviceid import ServiceID
 
 __all__ = [
     "NAMELESS",
+    "NOBODY",
+    "DatagramSocket",
+    "Sender",
     "ServalSocket",
     "create_connection",
     "create_server",
+    "datagram_socket",
     "local_service",
     "open_connection",
     "socket",
     "start_server",
 ]
 
-Service = str | tuple[str, int] | ServiceID | Prefix
-
 NAMELESS = ("", 0)
 DEFAULT_BACKLOG = 128
 
-_SAL0 = "198.18.0.1"
 _TCP_CLOSE = 7  # the first byte of TCP_INFO: no connection, nor one in the making
-_VIRTUAL = ipaddress.IPv4Network("198.18.0.0/16")
-_REASONS = {
-    errno.ENETUNREACH: "no rule of this host leads to {0}, or no route to where it leads (serval explain {0})",
-    errno.EHOSTUNREACH: "this host refuses {}: a DROP rule, or a wait under DELAY that ended without another rule",
-    errno.ECONNREFUSED: "nobody serves {}",
-    errno.ETIMEDOUT: "no answer from {}",
-}
-
-
-class _Daemon:
-    """This process's connection to servald, made anew after fork and after a restart of the daemon."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._client: Client | None = None
-        self._pid = 0
-
-    def ask(self, op: str, **fields: Any) -> dict[str, Any]:
-        """One request. Raises OSError: refused (EINVAL, with the daemon's reason), or no daemon (ENOTCONN)."""
-        with self._lock:
-            known = self._usable()
-            try:
-                try:
-                    return self._connected().request(op, **fields)
-                except ControlUnreachable:
-                    if not known:
-                        raise
-                    return self._connected().request(op, **fields)  # the daemon may have been restarted
-            except ControlUnreachable as error:
-                raise OSError(errno.ENOTCONN, str(error)) from None
-            except ControlError as error:
-                raise OSError(errno.EINVAL, str(error)) from None
-
-    def _connected(self) -> Client:
-        if self._client is None or not self._usable():
-            self._client = Client(_control_path())
-            self._pid = os.getpid()
-        return self._client
-
-    def _usable(self) -> bool:
-        return self._client is not None and self._pid == os.getpid() and self._client.path == _control_path()
-
-
-def _control_path() -> str:
-    return os.environ.get("SERVAL_CONTROL", CONTROL_PATH)
-
-
-_daemon = _Daemon()
 
 
 class ServalSocket(_socket.socket):
@@ -123,7 +87,7 @@ class ServalSocket(_socket.socket):
         super().__init__(family, type, proto, fileno)
         if fileno is None:
             try:
-                self._flow = _daemon.ask("flow_reserve")["flow_id"]
+                self._flow = node.ask("flow_reserve")["flow_id"]
             except OSError:
                 super().close()
                 raise
@@ -147,20 +111,20 @@ class ServalSocket(_socket.socket):
         try:
             super().connect(target)
         except OSError as error:
-            raise _by_name(error, self._peer or address) from None
+            raise by_name(error, self._peer or address) from None
 
     def connect_ex(self, address: Any) -> int:
         """As connect(), but what the kernel refuses is returned as an errno."""
         return super().connect_ex(self._prepare(address))
 
     def _prepare(self, address: Any) -> tuple[str, int]:
-        if self._peer is not None and _is_virtual(address):
+        if self._peer is not None and is_virtual(address):
             return address  # an event loop calls again with the address that `virtual_address` gave it
         if self._target is not None and self._begun():
             return self._target  # asked again whether it is connected: no second flow is prepared
         self._bind_locally()
         local_port = super().getsockname()[1]
-        answer = _daemon.ask("connect", flow_id=self._flow, local_port=local_port, service=_text(address))
+        answer = node.ask("connect", flow_id=self._flow, local_port=local_port, service=service_text(address))
         self._flow = None  # it belongs to the connection now
         self._peer = address
         self._target = (answer["address"], answer["port"])
@@ -180,13 +144,13 @@ class ServalSocket(_socket.socket):
     def _bind_locally(self) -> None:
         if super().getsockname()[1] == 0:
             super().setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
-            super().bind((_SAL0, 0))
+            super().bind((SAL0_ADDRESS, 0))
 
     # -- server
 
     def bind(self, address: Any) -> None:
         """Take a service; nothing is advertised before listen() (S20). The kernel's port is any that is free."""
-        _daemon.ask("resolve", service=_text(address))
+        node.ask("resolve", service=service_text(address))
         self._bind_locally()
         self._own = address
 
@@ -201,9 +165,9 @@ class ServalSocket(_socket.socket):
         assert self._own is not None
         super().listen(backlog)
         try:
-            _daemon.ask(
+            node.ask(
                 "bind",
-                service=_text(self._own),
+                service=service_text(self._own),
                 port=super().getsockname()[1],
                 inodes=[os.fstat(self.fileno()).st_ino],
             )
@@ -232,12 +196,12 @@ class ServalSocket(_socket.socket):
 
     def getsockname(self) -> Any:
         """(service, port) of this end, ("", 0) for a client."""
-        return _pair(self._own)
+        return pair(self._own)
 
     def getpeername(self) -> Any:
         """(service, port) of the other end, ("", 0) for a client of ours. Raises OSError when not connected."""
         super().getpeername()
-        return _pair(self._peer)
+        return pair(self._peer)
 
     def kernel_name(self) -> tuple[str, int]:
         """What the kernel calls this end, for `ss` and captures of sal0."""
@@ -257,7 +221,7 @@ class ServalSocket(_socket.socket):
         super()._real_close(*arguments)  # type: ignore[misc]
         if flow is not None and self._owner == os.getpid():
             try:
-                _daemon.ask("flow_release", flow_id=flow)
+                node.ask("flow_release", flow_id=flow)
             except OSError:
                 return  # no daemon, no reservation
 
@@ -309,9 +273,9 @@ async def open_connection(service: Service, **options: Any) -> tuple[asyncio.Str
         try:
             await asyncio.get_running_loop().sock_connect(sock, target)
         except OSError as error:
-            raise _by_name(error, service) from None
+            raise by_name(error, service) from None
         if options.get("ssl"):
-            options.setdefault("server_hostname", _pair(service)[0])
+            options.setdefault("server_hostname", pair(service)[0])
         return await asyncio.open_connection(sock=sock, **options)
     except BaseException:
         sock.close()
@@ -350,41 +314,4 @@ def local_service(connection: asyncio.StreamWriter | _socket.socket) -> ServiceI
 
 
 def _ask_accepted(peer: tuple[str, int], local_port: int) -> dict[str, Any]:
-    return _daemon.ask("accepted", peer=peer[0], peer_port=peer[1], local_port=local_port)
-
-
-def _by_name(error: OSError, service: Any) -> OSError:
-    """An error of connect() that speaks of the service and not of a virtual address."""
-    reason = _REASONS.get(error.errno or 0)
-    return error if reason is None else OSError(error.errno, reason.format(_text(service)))
-
-
-def _text(service: Any) -> str:
-    """A service as the control socket spells it. Raises OSError (EINVAL)."""
-    if isinstance(service, ServiceID):
-        return "0x" + service.hex()
-    if isinstance(service, (str, Prefix)):
-        return str(service)
-    if isinstance(service, tuple) and len(service) == 2 and isinstance(service[0], str) and isinstance(service[1], int):
-        return f"{service[0]}:{service[1]}" if service[1] else service[0]
-    raise OSError(errno.EINVAL, f"a service is a name, (name, port), a ServiceID or a Prefix, not {service!r}")
-
-
-def _is_virtual(address: Any) -> bool:
-    if not isinstance(address, tuple) or not isinstance(address[0], str):
-        return False
-    try:
-        return ipaddress.IPv4Address(address[0]) in _VIRTUAL
-    except ipaddress.AddressValueError:
-        return False
-
-
-def _pair(service: Any) -> tuple[str, int]:
-    if service is None:
-        return NAMELESS
-    if isinstance(service, tuple):
-        return service
-    if isinstance(service, str):
-        name, colon, port = service.rpartition(":")
-        return (name, int(port)) if colon and port.isdigit() else (service, 0)
-    return (str(service), 0)
+    return node.ask("accepted", peer=peer[0], peer_port=peer[1], local_port=local_port)

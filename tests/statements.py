@@ -19,6 +19,7 @@ PAGE = TESTS.parent / "docs" / "statements.md"
 
 STATEMENTS: dict[str, str] = {
     "S7": "a stock IP router on the path only decrements TTL and mends the checksum",
+    "S8": "streams and datagrams, connected or not, run over the same SAL tables",
     "S9": "a serviceID is a group: two hosts, or two processes of one host, serve it",
     "S10": "flowIDs alone find the socket, whatever the addresses; a wrong flowID is dropped",
     "S11": "flowIDs are local to a host, unique in it, and not reused in TIME_WAIT",

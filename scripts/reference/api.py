@@ -28,6 +28,11 @@ class Face:
 
 FACES = (
     Face("serval_node.socket", "Sockets by service name"),
+    Face(
+        "serval_node.datagram_socket",
+        "Datagrams by service name",
+        ("DatagramSocket", "Sender", "datagram_socket", "NOBODY"),
+    ),
     Face("serval_node.wire.serviceid", "ServiceIDs and prefixes", ("ServiceID", "Prefix")),
     Face("serval_node.wire.naming", "Names", ("Naming", "ServiceNameError")),
     Face("testbed", "Networks in a script"),

@@ -8,7 +8,19 @@ import os
 import sys
 from collections.abc import Sequence
 
-from serval_node.cli import adhoc, bind, connect, encapsulation, events, explain, migrate, router, show, trace
+from serval_node.cli import (
+    adhoc,
+    bind,
+    connect,
+    datagrams,
+    encapsulation,
+    events,
+    explain,
+    migrate,
+    router,
+    show,
+    trace,
+)
 from serval_node.cli.errors import CommandError
 from serval_node.cli.output import print_json
 from serval_node.cli.run import run
@@ -125,6 +137,11 @@ def _add_connect(
     )
     parser.add_argument("--interval", type=float, default=0.0, metavar="S", help="seconds between connects (default 0)")
     parser.add_argument("--timeout", type=float, default=10.0, metavar="S", help="longest wait (default 10)")
+    parser.add_argument(
+        "--udp",
+        action="store_true",
+        help="each line of input is a datagram; print as many answers as lines were sent, then end",
+    )
 
 
 def _add_bind(commands: argparse._SubParsersAction[argparse.ArgumentParser], as_json: argparse.ArgumentParser) -> None:
@@ -136,6 +153,7 @@ def _add_bind(commands: argparse._SubParsersAction[argparse.ArgumentParser], as_
         "Without: serve the name here, echoing what comes.",
     )
     parser.add_argument("service", help="a service, in any of the forms of `serval --help`")
+    parser.add_argument("--udp", action="store_true", help="a UDP port; without PORT: serve datagrams")
     parser.add_argument("port", nargs="?", type=_port, metavar="PORT", help="a kernel port on which something listens")
     parser.add_argument("--answer", metavar="TEXT", help="without PORT: send TEXT to each client and close")
     parser.add_argument(
@@ -154,6 +172,15 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     parser.add_argument("--service", required=True, metavar="NAME", help="the service's name, without a port")
     parser.add_argument(
         "--main", type=_port, metavar="PORT", help="of several ports, the one that connect(NAME) reaches"
+    )
+    parser.add_argument(
+        "--udp",
+        type=_port,
+        action="append",
+        default=[],
+        metavar="PORT",
+        help="this UDP port of the command is the service's too (may be given several times): a UDP socket does not "
+        "say whether it serves",
     )
     parser.add_argument("words", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="the command and its arguments")
 
@@ -249,6 +276,10 @@ def _names(client: Client, options: argparse.Namespace) -> int:
 
 
 def _connect(client: Client, options: argparse.Namespace) -> int:
+    if options.udp and options.count is not None:
+        raise CommandError("--count makes connections of TCP; it does not go with --udp", 2)
+    if options.udp:
+        return datagrams.netcat(options.service, options.timeout)
     if options.count is None:
         return connect.netcat(options.service, options.timeout)
     return connect.repeat(
@@ -260,17 +291,18 @@ def _bind(client: Client, options: argparse.Namespace) -> int:
     if options.port is None:
         if options.remove:
             raise CommandError("--remove needs PORT", 2)
-        return bind.serve(options.service, options.answer)
+        serve = bind.serve_datagrams if options.udp else bind.serve
+        return serve(options.service, options.answer)
     if options.remove:
-        return bind.unbind_port(client, options.service, options.port)
-    return bind.bind_port(client, options.service, options.port, as_json=options.json)
+        return bind.unbind_port(client, options.service, options.port, udp=options.udp)
+    return bind.bind_port(client, options.service, options.port, udp=options.udp, as_json=options.json)
 
 
 def _run(client: Client, options: argparse.Namespace) -> int:
     command = options.words[1:] if options.words[:1] == ["--"] else options.words
     if not command:
         raise CommandError("no command: serval run --service NAME -- COMMAND [ARGUMENT...]", 2)
-    return run(client, options.service, options.main, command)
+    return run(client, options.service, options.main, command, udp=options.udp)
 
 
 def _trace(client: Client, options: argparse.Namespace) -> int:

@@ -13,10 +13,10 @@ from serval_node.control.local import Client, ControlError
 _CHUNK = 1 << 16
 
 
-def bind_port(client: Client, name: str, port: int, *, as_json: bool) -> int:
-    """Name whatever listens on a kernel port of this host; the rule lives as long as it listens."""
+def bind_port(client: Client, name: str, port: int, *, udp: bool, as_json: bool) -> int:
+    """Name whatever listens on a kernel port of this host, or has bound it for UDP; the rule lives as long as that."""
     try:
-        answer = client.request("bind", service=name, port=port)
+        answer = client.request("bind", service=name, port=port, protocol=_protocol(udp))
     except ControlError as error:
         raise CommandError(str(error)) from None
     if as_json:
@@ -24,14 +24,15 @@ def bind_port(client: Client, name: str, port: int, *, as_json: bool) -> int:
         return 0
     for warning in answer["warnings"]:
         print(f"serval: warning: {warning}", file=sys.stderr)
-    print(f"{answer['service']} ({answer['prefix']}) is served by port {port} as long as it listens")
+    where = f"UDP port {port} as long as it is open" if udp else f"port {port} as long as it listens"
+    print(f"{answer['service']} ({answer['prefix']}) is served by {where}")
     return 0
 
 
-def unbind_port(client: Client, name: str, port: int) -> int:
+def unbind_port(client: Client, name: str, port: int, *, udp: bool) -> int:
     """Take a name back from a port, which goes on listening."""
     try:
-        client.request("unbind", service=name, port=port)
+        client.request("unbind", service=name, port=port, protocol=_protocol(udp))
     except ControlError as error:
         raise CommandError(str(error)) from None
     return 0
@@ -48,6 +49,26 @@ def serve(name: str, answer: str | None) -> int:
         while True:
             conn, _ = server.accept()
             threading.Thread(target=_serve_one, args=(conn, answer), daemon=True).start()
+
+
+def serve_datagrams(name: str, answer: str | None) -> int:
+    """Serve a name with datagrams: send back what comes, or `answer` to each. Ends with Ctrl-C."""
+    try:
+        sock = serval.datagram_socket(name)
+    except OSError as error:
+        raise CommandError(error.strerror or str(error)) from None
+    with sock:
+        print(f"{name} is served here with datagrams; Ctrl-C ends it", file=sys.stderr, flush=True)
+        while True:
+            data, sender = sock.recvfrom(_CHUNK)
+            try:
+                sock.sendto(data if answer is None else answer.encode(), sender)
+            except OSError as error:
+                print(f"serval: a client gets no answer: {error.strerror}", file=sys.stderr)
+
+
+def _protocol(udp: bool) -> str:
+    return "udp" if udp else "tcp"
 
 
 def _serve_one(conn: serval.ServalSocket, answer: str | None) -> None:

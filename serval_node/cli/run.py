@@ -13,12 +13,12 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from serval_node.cli.errors import CommandError
 from serval_node.cli.process_tree import become_subreaper, descendants, held
-from serval_node.cli.run_plan import Part, Step, plan, steps
+from serval_node.cli.run_plan import TCP, UDP, Listener, Part, Step, plan, steps
 from serval_node.control.local import Client, ControlError, ControlUnreachable
 
 # From listen() to the DEMUX rule: at most POLL_SECONDS while a command starts, SETTLED_POLL_SECONDS when
@@ -37,11 +37,15 @@ NOT_EXECUTABLE = 126
 class ServiceRun:
     """Keeps the bindings of one process tree as its listening sockets want them."""
 
-    def __init__(self, client: Client, service: str, main: int | None) -> None:
-        """Raises CommandError when servald does not answer or refuses the service's name."""
+    def __init__(self, client: Client, service: str, main: int | None, udp: Collection[int] = ()) -> None:
+        """`udp` are the UDP ports that are the service's.
+
+        Raises CommandError when servald does not answer or refuses the service's name.
+        """
         self._client = client
         self._service = service
         self._main = main
+        self._udp = frozenset(udp)
         self._bound: dict[Part, frozenset[int]] = {}
         self._mine: set[int] = set()
         self._foreign: set[int] = set()
@@ -66,7 +70,7 @@ class ServiceRun:
     def poll(self) -> None:
         """Ask for the host's listening sockets and bind those of the tree; a lost daemon is reported once."""
         try:
-            answer = self._client.request("listeners")
+            answer = self._client.request("listeners", **({"udp": True} if self._udp else {}))
             if self._lost:
                 self._lost = False
                 _warn("servald is back")
@@ -80,7 +84,11 @@ class ServiceRun:
         if answer["boot"] != self._boot:
             self._boot = answer["boot"]
             self._bound.clear()
-        ports = {row["inode"]: row["port"] for row in answer["listeners"]}
+        ports = {
+            row["inode"]: (row["protocol"], row["port"])
+            for row in answer["listeners"]
+            if row["protocol"] == TCP or row["port"] in self._udp
+        }
         self._mine &= ports.keys()
         self._foreign &= ports.keys()
         unknown = ports.keys() - self._mine - self._foreign
@@ -93,7 +101,7 @@ class ServiceRun:
             self._mine |= found
             self._foreign = (self._foreign | unknown) - found
         self._bound = {part: alive for part, inodes in self._bound.items() if (alive := inodes & self._mine)}
-        sockets: dict[int, frozenset[int]] = {}
+        sockets: dict[Listener, frozenset[int]] = {}
         for inode in self._mine:
             sockets[ports[inode]] = sockets.get(ports[inode], frozenset()) | {inode}
         for step in steps(plan(sockets, self._main), sockets, self._bound):
@@ -104,13 +112,14 @@ class ServiceRun:
         part = step.part
         service = self._service if part.service_port is None else f"{self._service}:{part.service_port}"
         if not step.bind:
-            self._client.request("unbind", service=service, port=part.kernel_port)
+            self._client.request("unbind", service=service, port=part.kernel_port, protocol=part.protocol)
             del self._bound[part]
             return
         if (part, step.inodes) in self._refused:
             return
         try:
-            answer = self._client.request("bind", service=service, port=part.kernel_port, inodes=list(step.inodes))
+            where = {"port": part.kernel_port, "protocol": part.protocol, "inodes": list(step.inodes)}
+            answer = self._client.request("bind", service=service, **where)
         except ControlUnreachable:
             raise
         except ControlError as error:
@@ -120,16 +129,17 @@ class ServiceRun:
         if part not in self._bound:
             for warning in answer["warnings"]:
                 _warn(f"warning: {warning}")
-            _warn(f"{answer['service']} is served by port {part.kernel_port}")
+            port = f"UDP port {part.kernel_port}" if part.protocol == UDP else f"port {part.kernel_port}"
+            _warn(f"{answer['service']} is served by {port}")
         self._bound[part] = frozenset(step.inodes)
 
 
-def run(client: Client, service: str, main: int | None, command: Sequence[str]) -> int:
+def run(client: Client, service: str, main: int | None, command: Sequence[str], *, udp: Collection[int] = ()) -> int:
     """Start the command and follow it until its whole process tree has ended; its exit status is ours.
 
     Raises CommandError: no servald, no such service name, no such program.
     """
-    following = ServiceRun(client, service, main)
+    following = ServiceRun(client, service, main, udp)
     become_subreaper()
     child = _start(command)
     _forward_signals(child)

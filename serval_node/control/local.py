@@ -23,7 +23,7 @@ given back by name where the node knows it, prefixes also as "0xHEX/BITS"; addre
                                               `after`; with that, "missed" counts those that are not kept any more
     snapshot  parts[, since, last]            {"status", "now", part: ...} of one moment; parts are of "table", "flows"
                                               and "events": the `last` ones since a monotonic time
-    explain   service[, client, received_at[, sources]]  what a SYN would meet here, sending and
+    explain   service[, client, received_at[, sources]][, protocol]  what a SYN would meet here, sending and
                                               counting nothing: the "rules" that match, longest first, with "place"
                                               and the targets' "standing", "share", "taken", "refusal", "errno"; where
                                               no rule decides, "refusal" and "errno" of the whole. With client and
@@ -34,10 +34,11 @@ given back by name where the node knows it, prefixes also as "0xHEX/BITS"; addre
     rule_remove  prefix                       remove what a hand or the controller set
     delayed                                   {"delayed": [...]}: services with queued packets
     delay_verdict  service, verdict           "release" or "drop" the queued packets of a service
-    listeners                                 {"boot", "listeners": [...]}: inode, port, services of listening sockets
-    bind      service, port[, inodes]         what listens on the kernel port becomes an instance: {"service", "prefix",
-                                              "warnings"}; "name:port" binds one port field, a name all of them
-    unbind    service, port                   the reverse; the end of the listening socket does the same
+    listeners [udp]                           {"boot", "listeners": [...]}: inode, port, protocol, services of listening
+                                              sockets, and with udp of UDP sockets that have a port
+    bind      service, port[, inodes][, protocol]  what listens on the kernel port becomes an instance: {"service",
+                                              "prefix", "warnings"}; "name:port" binds one port field, a name all
+    unbind    service, port[, protocol]       the reverse; the end of the listening socket does the same
     flow_reserve                              {"flow_id"}: a local flowID, held until released or this connection ends
     flow_release  flow_id
     migrate   flow_id | from | service, to    move a flow, those at an interface or address, or those of a service to
@@ -52,8 +53,13 @@ given back by name where the node knows it, prefixes also as "0xHEX/BITS"; addre
     migrate_congestion  [state]               {"state"}: "keep" or "reset", what a lost path means for the kernel's
                                               congestion window
     connect   service, local_port[, flow_id]  {"address", "port", "flow_id"}: announces the next SYN of a kernel port
-    connected address, port, local_port       {"flow_id", "peer_flow", "peer", "host"} of a connected kernel socket
-    accepted  peer, peer_port, local_port     {"local_service", "name", "flow_id"} of an accepted kernel socket
+    connected address, port, local_port[, protocol]  {"flow_id", "peer_flow", "peer", "host"} of a connected socket
+    accepted  peer, peer_port, local_port[, protocol]  {"local_service", "name", "flow_id"} of an accepted kernel socket
+    datagram_open  service, local_port, inode[, announced]  {"flow_id"}: this UDP socket sends unconnected
+                                              datagrams under the service, and receives those for it
+    datagram_connect  service, local_port     {"address", "port", "refusal"}: a flow for a UDP socket; "refusal" is the
+                                              errno's name when no rule of this host leads there
+    sender    peer, peer_port, local_port     {"service"}: who sent an unconnected datagram, null for a flow's
 
 The controller's hand-control socket (`controllers.hand`) speaks the same protocol with operations of its own.
 """

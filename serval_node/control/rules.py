@@ -20,6 +20,7 @@ SELECTORS = ("weighted-random", "round-robin", "two-choices", "hash", "all")
 DEFAULT_SELECTOR = SELECTORS[0]
 ORIGINS = ("local", "controller", "hand", "adhoc", "router")
 PROTOCOLS = {"tcp": 6, "udp": 17}
+PROTOCOL_NAMES = {number: name for name, number in PROTOCOLS.items()}
 MAX_NUMBER = (1 << 32) - 1
 MAX_COUNTER = (1 << 64) - 1
 
@@ -279,3 +280,11 @@ def to_address(value: object, key: str) -> str:
         return str(IPv4Address(value if isinstance(value, str) else ""))
     except AddressValueError:
         raise MessageError(f"{key!r} must be an IPv4 address, not {value!r}") from None
+
+
+def get_protocol(body: Mapping[str, Any]) -> int:
+    """The number of the transport that "protocol" names, TCP's when it is left out. Raises MessageError."""
+    name = get_text(body, "protocol", "tcp")
+    if name not in PROTOCOLS:
+        raise MessageError(f"'protocol' is one of {', '.join(PROTOCOLS)}, not {name!r}")
+    return PROTOCOLS[name]

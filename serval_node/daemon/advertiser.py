@@ -15,15 +15,15 @@ from typing import Any
 
 from serval_node.control.messages import Binding as Registration
 from serval_node.control.messages import NodeMessage, Register, Unregister
-from serval_node.daemon.listeners import POLL_SECONDS, Binding, Bindings, Change, ListenerRefused, choose
+from serval_node.daemon.listeners import POLL_SECONDS, Binding, Bindings, Change, DemuxTarget, ListenerRefused, choose
 from serval_node.daemon.log import log
 from serval_node.daemon.loop import EventLoop, Timer
 from serval_node.daemon.names import HostNames
 from serval_node.daemon.rules import RuleBook
 from serval_node.io import sock_diag
-from serval_node.io.sock_diag import DestroyMonitor, TcpSocket
+from serval_node.io.sock_diag import DestroyMonitor, InetSocket
 from serval_node.sal.service_table import Action, ServiceTable, Target
-from serval_node.wire.ipv4 import PROTOCOL_TCP, address, address_text
+from serval_node.wire.ipv4 import PROTOCOL_TCP, PROTOCOL_UDP, address, address_text
 from serval_node.wire.serviceid import Prefix
 
 ORIGIN = "local"
@@ -52,7 +52,7 @@ class Advertiser:
         self._poll: Timer | None = None
         self._outside: RuleBook | None = None
         self._outside_ended: Callable[[], None] = lambda: None
-        self._connection_ended: Callable[[TcpSocket], None] = lambda sock: None
+        self._connection_ended: Callable[[InetSocket], None] = lambda sock: None
         loop.add_reader(self._monitor.fileno(), self._destroyed)
         self._restore()
 
@@ -62,22 +62,27 @@ class Advertiser:
         """
         self._outside, self._outside_ended = rules, ended
 
-    def watch_connections(self, ended: Callable[[TcpSocket], None]) -> None:
-        """Call `ended` for each connected socket that the kernel destroyed; notices may get lost."""
+    def watch_connections(self, ended: Callable[[InetSocket], None]) -> None:
+        """Call `ended` for each connected socket, and each of UDP, that the kernel destroyed; notices may get lost."""
         self._connection_ended = ended
 
     # -- what sockets there are
 
-    def listening(self) -> list[TcpSocket]:
-        """The listening TCP sockets of this host; ends the bindings of those that are gone."""
-        found = sock_diag.listeners()
+    def listening(self, protocol: int = PROTOCOL_TCP) -> list[InetSocket]:
+        """The listening TCP sockets of this host, or its UDP sockets that are not connected; ends the bindings of those
+        that are gone.
+        """
+        streams, datagrams = sock_diag.listeners(), sock_diag.udp_sockets()
+        found = [*streams, *datagrams]
         self._apply(self._bindings.reconcile(found))
         if self._outside is not None and self._outside.reconcile(sock.cookie for sock in found):
             self._outside_ended()
         self._arm()
-        return found
+        if protocol == PROTOCOL_UDP:
+            return [sock for sock in datagrams if not sock.peer_port]  # a connected one takes nothing from others
+        return streams
 
-    def names_of(self, sock: TcpSocket) -> list[str]:
+    def names_of(self, sock: InetSocket) -> list[str]:
         """The services that a listening socket stands for."""
         return [
             self._names.describe(binding.prefix) for binding in self._bindings.items() if binding.cookie == sock.cookie
@@ -88,28 +93,41 @@ class Advertiser:
 
     # -- what begins
 
-    def bind(self, prefix: Prefix, port: int, inodes: Iterable[int] | None = None) -> list[str]:
-        """Let `prefix` be served by what listens on `port` (only the sockets `inodes`, if given); returns
-        warnings.
+    def bind(
+        self,
+        prefix: Prefix,
+        port: int,
+        inodes: Iterable[int] | None = None,
+        *,
+        protocol: int = PROTOCOL_TCP,
+        announced: bool = True,
+    ) -> list[str]:
+        """Let `prefix` be served by what listens on `port`, or has bound it for UDP (only the sockets `inodes`, if
+        given); returns warnings. Unless `announced`, only this host knows of it.
 
         Raises ListenerRefused.
         """
         wanted = None if inodes is None else set(inodes)
         sockets = [
-            sock for sock in self.listening() if sock.local_port == port and (wanted is None or sock.inode in wanted)
+            sock
+            for sock in self.listening(protocol)
+            if sock.local_port == port and (wanted is None or sock.inode in wanted)
         ]
         if not sockets:
-            raise ListenerRefused(f"nothing listens on port {port}")
+            kind = "has bound UDP port" if protocol == PROTOCOL_UDP else "listens on port"
+            raise ListenerRefused(f"nothing {kind} {port}")
         warnings: dict[str, None] = {}
         for sock, reach in choose(sockets):
-            self._apply(self._bindings.add(Binding(prefix, sock.cookie, sock.inode, port, reach.address)))
+            binding = Binding(prefix, sock.cookie, sock.inode, port, reach.address, protocol, announced)
+            self._apply(self._bindings.add(binding))
             if reach.warning is not None:
                 warnings[reach.warning] = None
         return list(warnings)
 
-    def unbind(self, prefix: Prefix, port: int) -> None:
+    def unbind(self, prefix: Prefix, port: int, protocol: int = PROTOCOL_TCP) -> None:
         """Take `prefix` back from the sockets on `port`; raises ListenerRefused when it is not served there."""
-        found = [item for item in self._bindings.items() if item.prefix == prefix and item.port == port]
+        there = prefix, port, protocol
+        found = [item for item in self._bindings.items() if (item.prefix, item.port, item.protocol) == there]
         if not found:
             raise ListenerRefused(f"{self._names.describe(prefix)} is not served by port {port}")
         for binding in found:
@@ -122,7 +140,7 @@ class Advertiser:
         if lost or any(self._follows(sock.cookie) for sock in sockets):
             self.listening()
         for sock in sockets:
-            if sock.peer_port:
+            if sock.peer_port or sock.protocol == PROTOCOL_UDP:
                 self._connection_ended(sock)
 
     def _follows(self, cookie: int) -> bool:
@@ -150,12 +168,12 @@ class Advertiser:
     # -- consequences
 
     def _apply(self, change: Change) -> None:
-        for prefix, port, listen_address in change.begun:
-            self._table.add_target(prefix, _demux(port, listen_address), ORIGIN)
-            log(f"{self._names.describe(prefix)} is served by {address_text(listen_address)}:{port}")
-        for prefix, port, listen_address in change.ended:
-            self._table.remove_target(prefix, _demux(port, listen_address), ORIGIN)
-            log(f"{self._names.describe(prefix)} is no longer served by {address_text(listen_address)}:{port}")
+        for target in change.begun:
+            self._table.add_target(target[0], _demux(target), ORIGIN)
+            log(f"{self._names.describe(target[0])} is served by {_place(target)}")
+        for target in change.ended:
+            self._table.remove_target(target[0], _demux(target), ORIGIN)
+            log(f"{self._names.describe(target[0])} is no longer served by {_place(target)}")
         if change:
             for prefix in {target[0] for target in (*change.begun, *change.ended)}:
                 self._register(prefix)
@@ -163,7 +181,9 @@ class Advertiser:
         self._arm()
 
     def _register(self, prefix: Prefix) -> None:
-        weight = len({binding.target for binding in self._bindings.items() if binding.prefix == prefix})
+        announced = [binding for binding in self._bindings.items() if binding.prefix == prefix and binding.announced]
+        # A port of TCP and one of UDP are two ways to the same instance.
+        weight = len({(binding.port, binding.address) for binding in announced})
         if weight == 0:
             if self._registered.pop(prefix, None) is not None:
                 self._announce(Unregister(prefix))
@@ -186,6 +206,8 @@ class Advertiser:
                 "inode": item.inode,
                 "port": item.port,
                 "address": address_text(item.address),
+                "protocol": item.protocol,
+                "announced": item.announced,
             }
             for item in self._bindings.items()
         ]
@@ -197,15 +219,22 @@ class Advertiser:
     def _restore(self) -> None:
         if self._path is None or not os.path.exists(self._path):
             return
-        alive = {(sock.cookie, sock.inode, sock.local_port) for sock in sock_diag.listeners()}
+        sockets = [*sock_diag.listeners(), *sock_diag.udp_sockets()]
+        alive = {(sock.cookie, sock.inode, sock.local_port) for sock in sockets}
         for service, binding in _read(self._path):
             self._names.naming.parse(service)  # so that lists show it by name again
             if (binding.cookie, binding.inode, binding.port) in alive:
                 self._apply(self._bindings.add(binding))
 
 
-def _demux(port: int, listen_address: bytes) -> Target:
-    return Target(Action.DEMUX, port=port, protocol=PROTOCOL_TCP, listen_address=listen_address)
+def _demux(target: DemuxTarget) -> Target:
+    _, port, listen_address, protocol = target
+    return Target(Action.DEMUX, port=port, protocol=protocol, listen_address=listen_address)
+
+
+def _place(target: DemuxTarget) -> str:
+    _, port, listen_address, protocol = target
+    return f"{address_text(listen_address)}:{port}" + ("/udp" if protocol == PROTOCOL_UDP else "")
 
 
 def _read(path: str) -> list[tuple[str, Binding]]:
@@ -216,7 +245,13 @@ def _read(path: str) -> list[tuple[str, Binding]]:
             (
                 str(row["service"]),
                 Binding(
-                    Prefix.from_text(row["prefix"]), row["cookie"], row["inode"], row["port"], address(row["address"])
+                    Prefix.from_text(row["prefix"]),
+                    row["cookie"],
+                    row["inode"],
+                    row["port"],
+                    address(row["address"]),
+                    row.get("protocol", PROTOCOL_TCP),
+                    row.get("announced", True),
                 ),
             )
             for row in rows

@@ -1,4 +1,4 @@
-"""DEMUX rules that live exactly as long as the kernel's listening sockets behind them.
+"""DEMUX rules that live exactly as long as the kernel's listening sockets behind them, or UDP's bound ones.
 
 A *binding* joins a prefix of serviceIDs to one listening socket, known by the kernel's cookie. It ends when the
 kernel no longer lists the socket: closed by its last holder, its last holder dead (kill -9 included), or shut
@@ -18,12 +18,17 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from serval_node.daemon.virtual_addresses import SAL0_ADDRESS
-from serval_node.io.sock_diag import TcpSocket
+from serval_node.io.sock_diag import InetSocket
+from serval_node.wire.ipv4 import PROTOCOL_TCP
 from serval_node.wire.serviceid import Prefix
 
 POLL_SECONDS = 0.2
 
 LOOPBACK_FIRST = 127
+
+# Prefix, kernel port, the address that packets go to, transport protocol.
+DemuxTarget = tuple[Prefix, int, bytes, int]
+
 _V4_MAPPED = bytes(10) + b"\xff\xff"
 
 
@@ -39,7 +44,7 @@ class Reach:
     warning: str | None = None
 
 
-def reach(listener: TcpSocket) -> Reach:
+def reach(listener: InetSocket) -> Reach:
     """Where SYNs for `listener` must go on sal0; raises ListenerRefused.
 
     Wildcard listeners (0.0.0.0, dual-stack [::]) get them at sal0's own address, others at the address that
@@ -74,7 +79,7 @@ class Binding:
     """`prefix` is served by one listening socket on kernel port `port`, whose SYNs go to `address`.
 
     `cookie` is the kernel's number for the socket that no other of this boot has; `inode` is what its holders
-    see.
+    see. `announced`: whether others are told of the service; a socket that only wants answers needs its rule alone.
     """
 
     prefix: Prefix
@@ -82,19 +87,21 @@ class Binding:
     inode: int
     port: int
     address: bytes
+    protocol: int = PROTOCOL_TCP
+    announced: bool = True
 
     @property
-    def target(self) -> tuple[Prefix, int, bytes]:
+    def target(self) -> DemuxTarget:
         """What of it makes a DEMUX target: several sockets (SO_REUSEPORT workers) may stand behind one."""
-        return (self.prefix, self.port, self.address)
+        return (self.prefix, self.port, self.address, self.protocol)
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """DEMUX targets that begin and end with a change of the bindings, as (prefix, port, address)."""
+    """DEMUX targets that begin and end with a change of the bindings."""
 
-    begun: tuple[tuple[Prefix, int, bytes], ...] = ()
-    ended: tuple[tuple[Prefix, int, bytes], ...] = ()
+    begun: tuple[DemuxTarget, ...] = ()
+    ended: tuple[DemuxTarget, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.begun or self.ended)
@@ -111,7 +118,8 @@ class Bindings:
 
     def items(self) -> list[Binding]:
         return sorted(
-            self._bindings, key=lambda binding: (binding.prefix.raw, binding.prefix.bits, binding.port, binding.inode)
+            self._bindings,
+            key=lambda item: (item.prefix.raw, item.prefix.bits, item.protocol, item.port, item.inode),
         )
 
     def holds(self, cookie: int) -> bool:
@@ -127,7 +135,7 @@ class Bindings:
         """End the bindings of one socket below one prefix; the socket may go on listening."""
         return self._keep(lambda binding: not (binding.prefix == prefix and binding.inode == inode))
 
-    def reconcile(self, listening: Iterable[TcpSocket]) -> Change:
+    def reconcile(self, listening: Iterable[InetSocket]) -> Change:
         """End every binding whose socket is not among `listening`."""
         alive = {listener.cookie for listener in listening}
         return self._keep(lambda binding: binding.cookie in alive)
@@ -142,14 +150,14 @@ class Bindings:
         return Change(ended=tuple(sorted(before - after)))
 
 
-def choose(listeners: Iterable[TcpSocket]) -> list[tuple[TcpSocket, Reach]]:
+def choose(listeners: Iterable[InetSocket]) -> list[tuple[InetSocket, Reach]]:
     """Of the sockets on one port, those that SYNs should go to: all that share the widest address that can be
     reached.
 
     A program often listens on 0.0.0.0 and [::] at once; that is one service on one port. Raises ListenerRefused
     when none can be reached, with the reason of the first.
     """
-    reachable: list[tuple[TcpSocket, Reach]] = []
+    reachable: list[tuple[InetSocket, Reach]] = []
     refusal: ListenerRefused | None = None
     for listener in listeners:
         try:

@@ -28,6 +28,7 @@ from serval_node.daemon.config import NodeConfig
 from serval_node.daemon.control_server import ControlServer
 from serval_node.daemon.controller_link import ControllerLink
 from serval_node.daemon.controller_requests import ControllerRequests
+from serval_node.daemon.datagram_sockets import DatagramSockets
 from serval_node.daemon.default_rule import DefaultRule
 from serval_node.daemon.dns import NameServer
 from serval_node.daemon.environment import HostEnvironment
@@ -46,12 +47,12 @@ from serval_node.io.datapath import DataPath, vector_available
 from serval_node.io.fast_flow import FlowCounters
 from serval_node.io.netlink import HostNetwork
 from serval_node.io.raw_ip import RawIp
-from serval_node.io.sock_diag import TcpSocket
+from serval_node.io.sock_diag import InetSocket
 from serval_node.sal.delay_queue import DelayVerdict
 from serval_node.sal.events import FlowClosed, SegmentedSingly, SentAgain
 from serval_node.sal.outputs import Deliver, DoubtSent, InstallPath, RemovePath, Send, SendAgain
 from serval_node.sal.stack import Stack, StackConfig
-from serval_node.wire.ipv4 import Address, address_text
+from serval_node.wire.ipv4 import PROTOCOL_UDP, Address, address_text
 from serval_node.wire.naming import Naming
 from serval_node.wire.sal_header import BARE_LENGTH
 from serval_node.wire.serviceid import Prefix
@@ -111,6 +112,8 @@ class Node:
         self._closers.append(self.advertiser.close)
         self.rules = RuleBook(self.stack.service_table, self.advertiser.listening, naming, self.network.is_local)
         self.advertiser.follow(self.rules, self.rules_changed)
+        self.datagram_sockets = DatagramSockets(loop, self.stack, self.names, self.advertiser, self._take_outputs)
+        self._closers.append(self.datagram_sockets.close)
         self.advertiser.watch_connections(self._socket_gone)
         self._default_rule = DefaultRule(self.rules)
         self.adhoc = AdHocMode(
@@ -210,7 +213,10 @@ class Node:
         self.stack.network_packet(packet, time.monotonic())
         self._take_outputs()
 
-    def _socket_gone(self, sock: TcpSocket) -> None:
+    def _socket_gone(self, sock: InetSocket) -> None:
+        if sock.protocol == PROTOCOL_UDP:
+            self.datagram_sockets.ended(sock)
+            return
         # The last four bytes are the IPv4 address, also of a dual-stack socket (::ffff:a.b.c.d).
         local, peer = (sock.local_address[-4:], sock.local_port), (sock.peer_address[-4:], sock.peer_port)
         self.stack.kernel_socket_gone(local, peer, time.monotonic())
@@ -325,7 +331,10 @@ class Node:
         self._left_counters[local_flow] = tuple(old + new for old, new in zip(before, now, strict=True))
 
     def flow_counters(self, local_flow: int) -> tuple[int, ...]:
-        """Fast-path figures of a flow: packets and bytes out, packets and bytes in."""
+        """Fast-path figures of a flow, or all of a flow of datagrams: packets and bytes out, packets and bytes in."""
+        flow = self.stack.flows.get(local_flow)
+        if flow is not None and flow.datagrams is not None:
+            return flow.datagrams.traffic
         left = self._left_counters.get(local_flow, (0, 0, 0, 0))
         counters = self.data_path.counters(local_flow)
         if counters is None:

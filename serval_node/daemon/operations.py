@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from serval_node.control.messages import VERDICTS
 from serval_node.control.rules import (
+    PROTOCOL_NAMES,
     get_address,
     get_flag,
     get_float,
     get_integer,
     get_list,
     get_number,
+    get_protocol,
     get_text,
     to_address,
 )
@@ -30,7 +32,7 @@ from serval_node.daemon.rules import hand_rule
 from serval_node.sal.adhoc import MAX_HOPS
 from serval_node.sal.delay_queue import DelayVerdict
 from serval_node.sal.explanation import Arrival
-from serval_node.wire.ipv4 import address, address_text
+from serval_node.wire.ipv4 import PROTOCOL_UDP, address, address_text
 from serval_node.wire.naming import NAME_BITS
 from serval_node.wire.serviceid import Prefix, ServiceID
 
@@ -81,7 +83,7 @@ class Operations:
     def explain(self, request: Request, _connection: Connection) -> dict[str, Any]:
         node = self._node
         prefix = node.names.naming.parse(get_text(request, "service"), exact=True)
-        outlook = node.stack.explain(prefix.service_id, _arrival(request))
+        outlook = node.stack.explain(prefix.service_id, _arrival(request), get_protocol(request))
         return {
             "name": node.config.name,
             "role": node.config.role,
@@ -140,11 +142,19 @@ class Operations:
     def hosts(self, _request: Request, _connection: Connection) -> dict[str, Any]:
         return {"hosts": dict(self._node.config.hosts)}
 
-    def listeners(self, _request: Request, _connection: Connection) -> dict[str, Any]:
+    def listeners(self, request: Request, _connection: Connection) -> dict[str, Any]:
         advertiser = self._node.advertiser
+        sockets = advertiser.listening()
+        if get_flag(request, "udp", False):
+            sockets = sockets + advertiser.listening(PROTOCOL_UDP)
         rows = [
-            {"inode": sock.inode, "port": sock.local_port, "services": advertiser.names_of(sock)}
-            for sock in advertiser.listening()
+            {
+                "inode": sock.inode,
+                "port": sock.local_port,
+                "protocol": PROTOCOL_NAMES[sock.protocol],
+                "services": advertiser.names_of(sock),
+            }
+            for sock in sockets
         ]
         return {"boot": self._node.boot, "listeners": rows}
 
@@ -224,7 +234,27 @@ class Operations:
             raise RequestError(f"{address_key!r} is missing")
         peer_port = get_integer(request, port_key, high=65535)
         local_port = get_integer(request, "local_port", high=65535)
-        return self._node.stack.flow_for_kernel(address(text), peer_port, local_port)
+        return self._node.stack.flow_for_kernel(address(text), peer_port, local_port, get_protocol(request))
+
+    # -- datagrams of serval_node.socket
+
+    def datagram_open(self, request: Request, _connection: Connection) -> dict[str, Any]:
+        prefix = self._prefix(request, "service")
+        port, inode = get_integer(request, "local_port", low=1, high=65535), get_integer(request, "inode")
+        announced = get_flag(request, "announced", True)
+        return {"flow_id": self._node.datagram_sockets.open(port, inode, prefix, announced=announced)}
+
+    def datagram_connect(self, request: Request, _connection: Connection) -> dict[str, Any]:
+        port = get_integer(request, "local_port", low=1, high=65535)
+        return self._node.datagram_sockets.connect(port, get_text(request, "service"))
+
+    def sender(self, request: Request, _connection: Connection) -> dict[str, Any]:
+        text = get_address(request, "peer")
+        if text is None:
+            raise RequestError("'peer' is missing")
+        peer = address(text), get_integer(request, "peer_port", high=65535)
+        found = self._node.datagram_sockets.sender(peer, get_integer(request, "local_port", high=65535))
+        return {"service": None if found is None else "0x" + found.hex()}
 
     # -- moving flows
 
@@ -295,11 +325,13 @@ class Operations:
     def bind(self, request: Request, _connection: Connection) -> dict[str, Any]:
         prefix = self._prefix(request, "service")
         inodes = get_list(request, "inodes") if "inodes" in request else None
-        warnings = self._node.advertiser.bind(prefix, get_integer(request, "port", low=1, high=65535), inodes)
+        port, protocol = get_integer(request, "port", low=1, high=65535), get_protocol(request)
+        warnings = self._node.advertiser.bind(prefix, port, inodes, protocol=protocol)
         return {"service": self._node.names.describe(prefix), "prefix": str(prefix), "warnings": warnings}
 
     def unbind(self, request: Request, _connection: Connection) -> dict[str, Any]:
-        self._node.advertiser.unbind(self._prefix(request, "service"), get_integer(request, "port", high=65535))
+        port, protocol = get_integer(request, "port", high=65535), get_protocol(request)
+        self._node.advertiser.unbind(self._prefix(request, "service"), port, protocol)
         return {}
 
     # -- rules by hand
@@ -348,6 +380,8 @@ _OPERATIONS: dict[str, Operation] = {
         "bind",
         "connect",
         "connected",
+        "datagram_connect",
+        "datagram_open",
         "delay_verdict",
         "delayed",
         "encapsulation",
@@ -365,6 +399,7 @@ _OPERATIONS: dict[str, Operation] = {
         "router",
         "rule_remove",
         "rule_set",
+        "sender",
         "snapshot",
         "stat",
         "status",

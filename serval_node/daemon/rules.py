@@ -10,17 +10,24 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from serval_node.control.rules import DEFAULT_SELECTOR, PROTOCOLS, RuleSpec, TargetSpec, get_list, get_text
+from serval_node.control.rules import (
+    DEFAULT_SELECTOR,
+    PROTOCOL_NAMES,
+    PROTOCOLS,
+    RuleSpec,
+    TargetSpec,
+    get_list,
+    get_text,
+)
 from serval_node.daemon.listeners import ListenerRefused, choose
 from serval_node.daemon.virtual_addresses import SAL0_ADDRESS
-from serval_node.io.sock_diag import TcpSocket
+from serval_node.io.sock_diag import InetSocket
 from serval_node.sal.service_table import Action, Entry, Rule, RuleError, Selector, ServiceTable, Slot, Target
 from serval_node.wire.ipv4 import PROTOCOL_TCP, Address, address, address_text
 from serval_node.wire.naming import Naming
 from serval_node.wire.serviceid import Prefix
 
 _DEFAULT = Prefix.default()
-_PROTOCOL_NAMES = {number: name for name, number in PROTOCOLS.items()}
 _OUTSIDE = ("controller", "hand")
 _STAND_INS = ("adhoc", "router")
 _STAND_IN_PRIORITY = 0
@@ -32,14 +39,14 @@ class RuleBook:
     A DEMUX target from outside names a local listening port. It too lives only as long as the socket that
     listened there when the rule came: `reconcile` is told which sockets there are.
 
-    `naming` gives rules and refusals their names; `is_local` tells the node's own addresses, which no rule may
-    forward to.
+    `listening` lists the sockets of a transport protocol that could serve. `naming` gives rules and refusals their
+    names; `is_local` tells the node's own addresses, which no rule may forward to.
     """
 
     def __init__(
         self,
         table: ServiceTable,
-        listening: Callable[[], list[TcpSocket]],
+        listening: Callable[[int], list[InetSocket]],
         naming: Naming,
         is_local: Callable[[Address], bool],
     ) -> None:
@@ -139,9 +146,8 @@ class RuleBook:
         )
 
     def _find_listener(self, target: Target) -> tuple[Target, frozenset[int]]:
-        if target.protocol != PROTOCOL_TCP:
-            raise RuleError("DEMUX to a UDP port: this node serves TCP")
-        sockets = [sock for sock in self._listening() if sock.local_port == target.port]
+        assert target.protocol is not None
+        sockets = [sock for sock in self._listening(target.protocol) if sock.local_port == target.port]
         try:
             chosen = choose(sockets)
         except ListenerRefused as error:
@@ -246,7 +252,7 @@ def target_spec(slot: Slot) -> TargetSpec:
         action=target.action.name.lower(),
         address=None if target.address is None else address_text(target.address),
         port=target.port,
-        protocol=_PROTOCOL_NAMES[target.protocol or PROTOCOL_TCP],
+        protocol=PROTOCOL_NAMES[target.protocol or PROTOCOL_TCP],
         listen_address=None if target.listen_address is None else address_text(target.listen_address),
         priority=target.priority,
         weight=target.weight,

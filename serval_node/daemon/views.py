@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from serval_node.control.rules import PROTOCOL_NAMES
 from serval_node.daemon.names import HostNames
 from serval_node.daemon.rules import target_spec
 from serval_node.daemon.virtual_addresses import SAL0_ADDRESS
@@ -11,7 +12,7 @@ from serval_node.sal.events import Refusal
 from serval_node.sal.explanation import Outlook, RuleOutlook, Standing, TargetOutlook
 from serval_node.sal.flow_table import Endpoint, Flow
 from serval_node.sal.service_table import Action, Entry, ServiceTable, Slot
-from serval_node.wire.ipv4 import address_text
+from serval_node.wire.ipv4 import PROTOCOL_UDP, address_text
 from serval_node.wire.naming import NAME_BITS
 from serval_node.wire.serviceid import Prefix
 
@@ -57,7 +58,7 @@ def _target(slot: Slot) -> dict[str, Any]:
     if target.action is Action.FORWARD:
         where = address_text(target.address or b"")
     elif target.action is Action.DEMUX:
-        where = f"{address_text(target.listen_address or SAL0_ADDRESS)}:{target.port}"
+        where = f"{address_text(target.listen_address or SAL0_ADDRESS)}:{target.port}{_suffix(target.protocol)}"
     else:
         where = ""
     counted = {"packets": 0, "bytes": 0, "dropped_packets": 0, "dropped_bytes": 0, "priority": 1, "weight": 1}
@@ -127,6 +128,7 @@ def flows(node: Node) -> list[dict[str, Any]]:
 _EMPTY_FLOW: dict[str, Any] = {
     "flow_id": 0,
     "socket": "",
+    "protocol": "",
     "state": RESERVED,
     "incoming": False,
     "service": "",
@@ -149,7 +151,8 @@ def _flow(flow: Flow, node: Node) -> dict[str, Any]:
     row = {
         **_EMPTY_FLOW,
         "flow_id": flow.local_flow,
-        "socket": _endpoint(flow.kernel_local),
+        "socket": _endpoint(flow.kernel_local) + _suffix(flow.protocol),
+        "protocol": PROTOCOL_NAMES[flow.protocol],
         "state": flow.state.name,
         "incoming": flow.server,
         "service": node.names.describe(flow.service_id),
@@ -165,6 +168,11 @@ def _flow(flow: Flow, node: Node) -> dict[str, Any]:
     row["lost"] = node.automatic.lost(flow.local_flow)
     row["packets_out"], row["bytes_out"], row["packets_in"], row["bytes_in"] = node.flow_counters(flow.local_flow)
     return row
+
+
+def _suffix(protocol: int | None) -> str:
+    """TCP goes without saying."""
+    return "/udp" if protocol == PROTOCOL_UDP else ""
 
 
 def _endpoint(endpoint: Endpoint) -> str:

@@ -16,7 +16,7 @@ from serval_node.sal.flow_table import Endpoint, Flow
 from serval_node.sal.opening import EMPTY_DATAGRAM, Client, Server
 from serval_node.sal.resolution import UNREACHABLE_CODES, Verdict, program_actions, resolve
 from serval_node.sal.service_table import Action
-from serval_node.sal.states import ESTABLISHED, State
+from serval_node.sal.states import State
 from serval_node.sal.transfer import Transfer
 from serval_node.sal.waiting import Waiting
 from serval_node.wire.ipv4 import (
@@ -193,16 +193,20 @@ class DatagramFlows:
         if known.state is State.RESPOND:
             self._server.send_syn_ack(known, EMPTY_DATAGRAM)
 
+    def hold_early(self, flow: Flow, segment: bytes, now: float) -> bool:
+        """A datagram that overtook the third ACK, or that one was lost; whether there is one to wait for."""
+        if flow.state is not State.RESPOND:
+            return False
+        self._hold(flow, segment, now)
+        return True
+
     def from_network(self, flow: Flow, segment: bytes, now: float) -> None:
-        """A datagram of the flow's peer; flowIDs, checksum and length are right."""
-        if flow.state is State.RESPOND:
-            # It overtook the third ACK, or that one was lost.
-            self._hold(flow, segment, now)
-        elif flow.state in ESTABLISHED and flow.state is not State.TIMEWAIT:
-            self._deliver(flow, segment, now)
-            self._transfer.heard(flow)
-        else:
-            self._context.refuse(Refusal.NOT_CONFIRMED, now)
+        """A datagram of an open flow's peer; flowIDs, checksum and length are right."""
+        if flow.state is State.TIMEWAIT:
+            self._context.refuse(Refusal.FLOW_CLOSED, now)
+            return
+        self._deliver(flow, segment, now)
+        self._transfer.heard(flow)
 
     def _deliver(self, flow: Flow, segment: bytes, now: float) -> None:
         self._context.deliver(flow, segment)
@@ -223,6 +227,9 @@ class DatagramFlows:
                     self._deliver(flow, segment, now)
                 else:
                     self._send(flow, segment, quoted(flow, segment), now)
+            if kept.closing:
+                kept.closing = False
+                self._close(flow, now)
         elif flow.state is State.CLOSEWAIT:
             self._transfer.finish(flow, now)
 
@@ -256,7 +263,9 @@ class DatagramFlows:
             self._close(flow, now)
 
     def _close(self, flow: Flow, now: float) -> None:
-        if flow.state is State.REQUEST:
+        if flow.state is State.REQUEST and record(flow).held:
+            record(flow).closing = True  # sendto() and close() is a way to send
+        elif flow.state is State.REQUEST:
             self._context.forget(flow, "given up", now)
         elif flow.state is State.CONNECTED:
             record(flow).idle_at = now + self._context.config.time_wait

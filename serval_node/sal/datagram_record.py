@@ -9,11 +9,22 @@ HELD_BYTES = 64 << 10
 class DatagramRecord:
     """Of one flow of protocol UDP. Packets and bytes are those of the transport, UDP header included."""
 
-    __slots__ = ("held", "held_bytes", "idle_at", "packets_in", "packets_out", "received_bytes", "sent_bytes")
+    __slots__ = (
+        "closing",
+        "held",
+        "held_bytes",
+        "idle_at",
+        "packets_in",
+        "packets_out",
+        "received_bytes",
+        "sent_bytes",
+    )
 
     def __init__(self) -> None:
         self.held: list[bytes] = []
         self.held_bytes = 0
+        # The program has closed its socket; what is held still goes.
+        self.closing = False
         # When the flow is closed unless something passes before.
         self.idle_at = 0.0
         self.packets_out = self.sent_bytes = 0

@@ -97,14 +97,16 @@ class NetworkSide:
             self._context.refuse(Refusal.NO_CONTROL, now)
         elif flow.state is State.CLOSED:
             self._transfer.answer_dead(flow, now)
-        elif tcp is None:
-            self._datagram_flows.from_network(flow, whole_datagram(payload), now)
         elif flow.state not in ESTABLISHED:
-            self._context.refuse(Refusal.NOT_CONFIRMED, now)
+            if flow.datagrams is None or not self._datagram_flows.hold_early(flow, whole_datagram(payload), now):
+                self._context.refuse(Refusal.NOT_CONFIRMED, now)
         else:
             if header.destination == flow.local_address and Place(header.source, header.ports) == flow.peer:
                 self._transfer.heard_there(flow, now)
-            self._transfer.from_network(flow, payload, tcp, now)
+            if tcp is None:
+                self._datagram_flows.from_network(flow, whole_datagram(payload), now)
+            else:
+                self._transfer.from_network(flow, payload, tcp, now)
             self._probing.heard(flow, header, now)
 
     def _pass_on(self, header: Ipv4Header, packet: SalPacket, now: float) -> bool:

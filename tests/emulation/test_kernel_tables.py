@@ -14,7 +14,7 @@ from typing import TypeVar
 import pytest
 
 from serval_node.io.netlink import HostNetwork, NetworkChange
-from serval_node.io.sock_diag import DestroyMonitor, TcpSocket, TcpState, listeners
+from serval_node.io.sock_diag import DestroyMonitor, InetSocket, TcpState, listeners
 from serval_node.wire.ipv4 import address
 
 LINK, PEER = "kt-here", "kt-there"
@@ -103,7 +103,7 @@ def test_addresses_of_ignored_links_are_not_the_hosts_own(link: None) -> None:
         network.close()
 
 
-def listening(port: int) -> TcpSocket | None:
+def listening(port: int) -> InetSocket | None:
     return next((entry for entry in listeners() if entry.local_port == port), None)
 
 

@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 WIRE, SAL, IO = "serval_node.wire", "serval_node.sal", "serval_node.io"
 CONTROL, CAPTURE, DAEMON = "serval_node.control", "serval_node.capture", "serval_node.daemon"
+APPLICATION, DATAGRAMS = "serval_node.application", "serval_node.datagram_socket"
 SOCKET, CLI = "serval_node.socket", "serval_node.cli"
 
 MAY_IMPORT: dict[str, frozenset[str]] = {
@@ -23,7 +24,9 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     CONTROL: frozenset({WIRE}),
     CAPTURE: frozenset({WIRE}),
     DAEMON: frozenset({WIRE, SAL, IO, CONTROL, CAPTURE}),
-    SOCKET: frozenset({WIRE, CONTROL}),
+    APPLICATION: frozenset({WIRE, CONTROL}),
+    DATAGRAMS: frozenset({WIRE, APPLICATION}),
+    SOCKET: frozenset({WIRE, APPLICATION, DATAGRAMS}),
     CLI: frozenset({WIRE, CONTROL, SOCKET}),
     "controllers": frozenset({WIRE, CONTROL}),
     "topologies": frozenset(),

@@ -8,17 +8,17 @@ import pytest
 
 from serval_node.daemon.listeners import Binding, Bindings, ListenerRefused, choose, reach
 from serval_node.daemon.virtual_addresses import SAL0_ADDRESS
-from serval_node.io.sock_diag import TcpSocket, TcpState
+from serval_node.io.sock_diag import InetSocket, TcpState
 from serval_node.wire.serviceid import Prefix
 
 WEB = Prefix(b"\x12\x34\x56".ljust(32, b"\0"), 80)
 MAIL = Prefix(b"\x12\x34\x57".ljust(32, b"\0"), 80)
 
 
-def listener(address: str, port: int = 80, cookie: int = 1, *, v6only: bool = False) -> TcpSocket:
+def listener(address: str, port: int = 80, cookie: int = 1, *, v6only: bool = False) -> InetSocket:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     raw = socket.inet_pton(family, address)
-    return TcpSocket(family, TcpState.LISTEN, raw, port, bytes(len(raw)), 0, 0, cookie, 0, 1000 + cookie, v6only)
+    return InetSocket(family, TcpState.LISTEN, raw, port, bytes(len(raw)), 0, 0, cookie, 0, 1000 + cookie, v6only)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_of_several_sockets_on_a_port_the_widest_are_chosen() -> None:
         choose([])
 
 
-def bind(prefix: Prefix, sock: TcpSocket) -> Binding:
+def bind(prefix: Prefix, sock: InetSocket) -> Binding:
     return Binding(prefix, sock.cookie, sock.inode, sock.local_port, reach(sock).address)
 
 
@@ -75,12 +75,12 @@ def test_a_rule_lives_until_its_last_socket_ends() -> None:
     bindings = Bindings()
     workers = [listener("0.0.0.0", cookie=cookie) for cookie in (1, 2)]
     first = bindings.add(bind(WEB, workers[0]))
-    assert first.begun == ((WEB, 80, SAL0_ADDRESS),)
+    assert first.begun == ((WEB, 80, SAL0_ADDRESS, 6),)
     assert not bindings.add(bind(WEB, workers[1]))
     assert not bindings.add(bind(WEB, workers[1])), "binding again changes nothing"
     assert not bindings.reconcile(workers)
     assert not bindings.reconcile(workers[1:]), "the second worker still listens"
-    assert bindings.reconcile([]).ended == ((WEB, 80, SAL0_ADDRESS),)
+    assert bindings.reconcile([]).ended == ((WEB, 80, SAL0_ADDRESS, 6),)
     assert len(bindings) == 0
 
 
@@ -95,6 +95,6 @@ def test_one_socket_may_serve_several_names() -> None:
     sock = listener("0.0.0.0", cookie=1)
     bindings.add(bind(WEB, sock))
     bindings.add(bind(MAIL, sock))
-    assert bindings.remove(WEB, sock.inode).ended == ((WEB, 80, SAL0_ADDRESS),)
+    assert bindings.remove(WEB, sock.inode).ended == ((WEB, 80, SAL0_ADDRESS, 6),)
     assert [binding.prefix for binding in bindings.items()] == [MAIL]
-    assert bindings.clear().ended == ((MAIL, 80, SAL0_ADDRESS),)
+    assert bindings.clear().ended == ((MAIL, 80, SAL0_ADDRESS, 6),)

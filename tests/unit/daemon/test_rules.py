@@ -11,7 +11,7 @@ from serval_node.daemon import views
 from serval_node.daemon.names import HostNames
 from serval_node.daemon.rules import RuleBook, hand_rule
 from serval_node.daemon.virtual_addresses import SAL0_ADDRESS, VirtualAddresses
-from serval_node.io.sock_diag import TcpSocket, TcpState
+from serval_node.io.sock_diag import InetSocket, TcpState
 from serval_node.sal.service_table import Action, RuleError, ServiceTable, Target
 from serval_node.wire.naming import Naming
 from serval_node.wire.serviceid import Prefix
@@ -22,12 +22,12 @@ OWN = {bytes((10, 0, 0, 99)), bytes((127, 0, 0, 1))}
 LOCAL = Target(Action.DEMUX, port=80, protocol=6, listen_address=SAL0_ADDRESS)
 
 
-def listener(port: int, cookie: int) -> TcpSocket:
-    return TcpSocket(socket.AF_INET, TcpState.LISTEN, bytes(4), port, bytes(4), 0, 0, cookie, 0, cookie)
+def listener(port: int, cookie: int) -> InetSocket:
+    return InetSocket(socket.AF_INET, TcpState.LISTEN, bytes(4), port, bytes(4), 0, 0, cookie, 0, cookie)
 
 
 @pytest.fixture
-def sockets() -> list[TcpSocket]:
+def sockets() -> list[InetSocket]:
     return [listener(8080, 1), listener(8080, 2)]
 
 
@@ -37,8 +37,8 @@ def table() -> ServiceTable:
 
 
 @pytest.fixture
-def book(table: ServiceTable, sockets: list[TcpSocket]) -> RuleBook:
-    return RuleBook(table, lambda: sockets, NAMING, OWN.__contains__)
+def book(table: ServiceTable, sockets: list[InetSocket]) -> RuleBook:
+    return RuleBook(table, lambda protocol: sockets, NAMING, OWN.__contains__)
 
 
 def where(table: ServiceTable) -> list[tuple[str, str, str]]:
@@ -108,7 +108,7 @@ def test_a_policys_weights_are_kept_with_its_rule(book: RuleBook) -> None:
 
 
 def test_demux_from_outside_lives_as_long_as_its_sockets(
-    book: RuleBook, table: ServiceTable, sockets: list[TcpSocket]
+    book: RuleBook, table: ServiceTable, sockets: list[InetSocket]
 ) -> None:
     book.set(RuleSpec(WEB, (TargetSpec("demux", port=8080),), origin="controller"))
     assert where(table) == [("web.example", "demux", "198.18.0.1:8080")]

@@ -56,6 +56,7 @@ def talk() -> Talk:
     return Talk(world, a, e, a.kernel.udp.socket(), e.serve_datagrams(answer=echo))
 
 
+@pytest.mark.statement("S8")
 def test_first_datagram_opens_a_flow_and_follows_the_handshake(talk: Talk) -> None:
     """One round trip for SAL, then data with bare headers only; the serviceID is in SYN and third ACK (S18)."""
     for data in (b"one", b"two", b"three"):
@@ -195,6 +196,15 @@ def test_closing_the_clients_socket_closes_the_flow_at_both_ends(talk: Talk) -> 
     assert len(talk.world.controls(_FIN)) == 2 and not talk.world.controls(_RST | _ACK)
     talk.world.run(61)
     assert not len(talk.a.stack.flows) and not talk.a.stack.counters and not talk.e.stack.counters
+
+
+def test_what_was_sent_before_the_close_still_goes(talk: Talk) -> None:
+    """sendto(), close(): the kernel's notice comes while the SYN is on its way."""
+    talk.a.sendto(talk.client, b"goodbye")
+    talk.a.close_udp(talk.client)
+    talk.world.run(1)
+    assert talk.server.data == [b"goodbye"] and len(talk.world.controls(_FIN)) == 2
+    assert not len(talk.e.stack.flows) and [flow.state for flow in talk.a.stack.flows] == [State.TIMEWAIT]
 
 
 def test_after_the_servers_close_the_next_datagram_is_resolved_anew(talk: Talk) -> None:

@@ -60,6 +60,7 @@ def echo(data: bytes) -> bytes:
     return data
 
 
+@pytest.mark.statement("S8")
 def test_each_datagram_names_both_services_and_is_resolved_by_itself(talk: Talk) -> None:
     figure = talk.figure
     figure.point(D, E)

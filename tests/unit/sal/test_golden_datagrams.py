@@ -59,6 +59,7 @@ class DatagramEnd(End):
         return self._outputs()
 
 
+@pytest.mark.statement("S8")
 @pytest.mark.parametrize("client", [True, False])
 @pytest.mark.parametrize("name", ["udp-connected", "mig-udp"])
 def test_our_end_says_what_the_original_said(name: str, client: bool) -> None:
@@ -121,6 +122,7 @@ class Bare:
         return 1500
 
 
+@pytest.mark.statement("S8")
 def test_our_sender_of_unconnected_datagrams_says_what_the_original_said() -> None:
     (found,) = captured("udp-unconnected", PROTOCOL_UDP)
     destination, source = found.packet.services
@@ -137,6 +139,7 @@ def test_our_sender_of_unconnected_datagrams_says_what_the_original_said() -> No
     assert (output.source, output.destination) == (found.ip.source, found.ip.destination)
 
 
+@pytest.mark.statement("S8")
 def test_our_receiver_delivers_it_and_knows_its_sender() -> None:
     (found,) = captured("udp-unconnected", PROTOCOL_UDP)
     destination, source = found.packet.services
