@@ -9,11 +9,10 @@ from typing import Any
 import pytest
 
 from tests.emulation.node_hosts import BRIDGE, Host, HostNet, command, host_net, refusal, wait_for
-from tests.emulation.transfer import Transfer
+from tests.emulation.transfer import SIZE, Transfer
 
 ETH1 = "10.9.1.1"
 OTHER = "10.9.0.101"
-SIZE = 25_000_000
 
 
 @pytest.fixture(scope="module")

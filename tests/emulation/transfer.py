@@ -1,71 +1,87 @@
-"""A connection of two real programs on which both send at once, slowly enough for something to happen in the middle."""
+"""A connection of two real programs on which both send at once, until they are told to end: however long what happens
+in the middle takes, there is data in flight.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import sys
 
 from tests.emulation.node_hosts import Host, wait_for
 
-SIZE = 25_000_000
+SIZE = 10_000_000
 
-# Sends SIZE bytes each way at once and prints the SHA-256 of what it got.
+# Sends at least SIZE bytes, and until its input ends. Prints the SHA-256 and number of the bytes sent and received.
 PEER = """
 import hashlib, sys, threading, time, serval_node.socket as serval
 kind, service, size = sys.argv[1], sys.argv[2], int(sys.argv[3])
 block = bytes(range(256)) * 256
+latest = time.monotonic() + 100
+told = threading.Event()
+def listen():
+    sys.stdin.read()
+    told.set()
+def say(what, digest, number):
+    sys.stdout.write(f"{what} {digest.hexdigest()} {number}\\n")
+    sys.stdout.flush()
 def send(sock):
-    left = size
-    while left:
-        left -= sock.send(block[:left] if left < len(block) else block)
-        time.sleep(0.005)  # long enough for a move in the middle
+    digest, sent = hashlib.sha256(), 0
+    while sent < size or not (told.is_set() or time.monotonic() > latest):
+        number = sock.send(block)
+        digest.update(block[:number])
+        sent += number
+        time.sleep(0.005)
     sock.shutdown(1)
+    say("sent", digest, sent)
 if kind == "serve":
     listener = serval.create_server(service)
     print("ready", flush=True)
     sock, _ = listener.accept()
 else:
     sock = serval.create_connection(service)
+threading.Thread(target=listen, daemon=True).start()
 sender = threading.Thread(target=send, args=(sock,))
 sender.start()
-digest, got = hashlib.sha256(), 0
+digest, got, told_of = hashlib.sha256(), 0, 0
 while data := sock.recv(1 << 16):
     digest.update(data)
     got += len(data)
-    if kind == "connect":
+    if kind == "connect" and told_of < min(got * 100 // size, 100):  # no more than the pipe holds
+        told_of = got * 100 // size
         print("got", got, flush=True)
 sender.join()
-print("sum", digest.hexdigest(), got, flush=True)
+say("received", digest, got)
 """
 
 
-def expected(size: int) -> str:
-    block = bytes(range(256)) * 256
-    return hashlib.sha256((block * (size // len(block) + 1))[:size]).hexdigest()
-
-
 class Transfer:
-    """Both programs, each sending and receiving."""
+    """Both programs, each sending and receiving at least `size` bytes."""
 
     def __init__(self, client: Host, server: Host, size: int = SIZE) -> None:
         self.size = size
-        self.server = server.popen(sys.executable, "-c", PEER, "serve", "web.example", str(size), stdout=-1, text=True)
+        arguments, pipes = ("web.example", str(size)), {"stdin": -1, "stdout": -1, "text": True}
+        self.server = server.popen(sys.executable, "-c", PEER, "serve", *arguments, **pipes)
         assert self.server.stdout is not None and self.server.stdout.readline() == "ready\n"
         wait_for("the rule", lambda: server.rules("web.example"))
-        self.client = client.popen(
-            sys.executable, "-c", PEER, "connect", "web.example", str(size), stdout=-1, text=True
-        )
+        self.client = client.popen(sys.executable, "-c", PEER, "connect", *arguments, **pipes)
         assert self.client.stdout is not None
 
     def until(self, share: float) -> None:
-        """Wait until the client has this share of its bytes."""
+        """Wait until the client has this share of `size`."""
         for line in self.client.stdout:
             if line.startswith("got") and int(line.split()[1]) >= share * self.size:
                 return
         raise AssertionError(f"the client ended with {self.client.wait(5)}")
 
     def end(self) -> None:
-        for process in (self.client, self.server):
-            last = process.stdout.read().split("sum ")[-1].split()
+        """Let both come to an end; each has received what the other has sent."""
+        ends = (self.client, self.server)
+        for process in ends:
+            process.stdin.close()
+        said = []
+        for process in ends:
+            lines = [line.split() for line in process.stdout.read().splitlines() if not line.startswith("got")]
             assert process.wait(60) == 0
-            assert last == [expected(self.size), str(self.size)]
+            said.append({what: tuple(rest) for what, *rest in lines})
+        client, server = said
+        assert client["received"] == server["sent"] and server["received"] == client["sent"]
+        assert min(int(sent[1]) for sent in (client["sent"], server["sent"])) >= self.size
