@@ -1,14 +1,19 @@
 """`servicectl`: the service controller by hand. Tables at a terminal and in scripts alike, --json for machines.
 
     servicectl nodes | services | delayed | switches | status
-    servicectl rules NODE
+    servicectl rules NODE [SERVICE]
+    servicectl resolve NODE SERVICE
+    servicectl stat NODE
+    servicectl flows NODE [FLOWID...]
+    servicectl mode NODE [MODE] [--forwarding on|off]
     servicectl add NODE SERVICE forward TARGET... [--selector SELECTOR]
     servicectl add NODE SERVICE demux PORT | delay | drop
     servicectl change NODE SERVICE ...            as add
     servicectl remove NODE SERVICE
     servicectl policy SERVICE [POLICY] [NODE=WEIGHT...]
-    servicectl release NODE SERVICE
-    servicectl drop NODE SERVICE
+    servicectl release | drop | refuse [NODE] SERVICE
+    servicectl unknown [PREFIX [start | resolve | refuse | MODULE:FUNCTION | off]]
+    servicectl start [NODE] SERVICE
     servicectl migrate NODE flow|interface|service WHICH TO
 
 Exit status: 0 done (for changes: acknowledged by the node), 1 refused or no controller (one line on standard error says
@@ -26,7 +31,7 @@ from typing import Any
 
 from serval_node.control.local import Client, ControlError
 from serval_node.control.messages import MIGRATE_KINDS
-from serval_node.control.rules import PROTOCOLS, SELECTORS
+from serval_node.control.rules import PROTOCOLS, RESOLUTION_MODES, SELECTORS
 
 SOCKET = "/run/testbed/controller.sock"
 SOCKET_VARIABLE = "SERVICECTL_SOCKET"
@@ -64,16 +69,37 @@ def parser() -> argparse.ArgumentParser:
         "switches": "the switch fabric: links and stations of each switch",
     }.items():
         commands.add_parser(name, help=text, parents=[common])
-    rules = commands.add_parser("rules", help="the service table of a node", parents=[common])
-    rules.add_argument("node", metavar="NODE", help="name or address of the node")
+    for name, text in {
+        "rules": "the service table of a node, or what a SYN for a service could meet there",
+        "resolve": "which rule a SYN of a node's programs would meet, and its targets; sends nothing",
+        "stat": "a node's counters, and its flows for each service",
+        "flows": "a node's flows with their counters",
+        "mode": "a node's resolution mode, and whether it is a service router; or set them",
+    }.items():
+        _NODE_ARGUMENTS[name](_node(commands.add_parser(name, help=text, parents=[common])))
     for name, text in {"add": "add a rule by hand", "change": "put another hand-made rule in the place of one"}.items():
         _rule_arguments(commands.add_parser(name, help=text, parents=[common]), common)
+    _node_and_service(
+        commands.add_parser("remove", help="remove a hand-made rule; the policy's rule returns", parents=[common])
+    )
     for name, text in {
-        "remove": "remove a hand-made rule; the policy's rule returns",
         "release": "let the first packets that wait for a service meet the rules again",
         "drop": "throw away the first packets that wait for a service",
+        "refuse": "the same, and their connects fail at once",
+        "start": "start a program that a node offers for a service (serval standby)",
     }.items():
-        _node_and_service(commands.add_parser(name, help=text, parents=[common]))
+        parser = commands.add_parser(name, help=text, parents=[common])
+        parser.add_argument("node", nargs="?", metavar="NODE", help="only at this node")
+        parser.add_argument("service", metavar="SERVICE", help="a service, or a whole block such as '*.example'")
+    unknown = commands.add_parser(
+        "unknown",
+        help="who decides about first packets for services that nobody serves",
+        description="Let first packets for unknown services of PREFIX wait, and ask DECIDER about each service: "
+        "start (an instance that a host offers), resolve (to registered instances), refuse, or MODULE:FUNCTION.",
+        parents=[common],
+    )
+    unknown.add_argument("service", nargs="?", metavar="PREFIX", help="a block such as '*.example', or a service")
+    unknown.add_argument("decider", nargs="?", metavar="DECIDER", help="who decides; off: nobody. Without: list them")
     migrate = commands.add_parser("migrate", help="move flows of a node to another of its addresses", parents=[common])
     migrate.add_argument("node", metavar="NODE", help="name or address of the node")
     migrate.add_argument("kind", choices=MIGRATE_KINDS, help="what WHICH names")
@@ -94,6 +120,37 @@ def parser() -> argparse.ArgumentParser:
     return root
 
 
+def _node(command: _Command) -> _Command:
+    command.add_argument("node", metavar="NODE", help="name or address of the node")
+    return command
+
+
+def _one_service(command: _Command) -> None:
+    command.add_argument("service", metavar="SERVICE", help="name, name:port, hex or decimal")
+
+
+def _maybe_service(command: _Command) -> None:
+    command.add_argument("service", nargs="?", metavar="SERVICE", help="name, name:port, hex or decimal")
+
+
+def _flow_ids(command: _Command) -> None:
+    command.add_argument("flows", nargs="*", type=int, metavar="FLOWID", help="only these")
+
+
+def _mode_arguments(command: _Command) -> None:
+    command.add_argument("mode", nargs="?", choices=RESOLUTION_MODES, help="set it; without: say how it is")
+    command.add_argument("--forwarding", choices=("on", "off"), help="be a service router, or be none")
+
+
+_NODE_ARGUMENTS: dict[str, Callable[[_Command], None]] = {
+    "rules": _maybe_service,
+    "resolve": _one_service,
+    "stat": lambda command: None,
+    "flows": _flow_ids,
+    "mode": _mode_arguments,
+}
+
+
 def _node_and_service(command: _Command) -> None:
     command.add_argument("node", metavar="NODE", help="name or address of the node")
     command.add_argument("service", metavar="SERVICE", help="name, name:port, hex/bits, decimal or default")
@@ -110,8 +167,13 @@ def _rule_arguments(command: _Command, common: _Command) -> None:
     demux = actions.add_parser("demux", help="deliver to a local listener", parents=[common])
     demux.add_argument("port", type=int, metavar="PORT", help="kernel port of the listener")
     demux.add_argument("--protocol", choices=sorted(PROTOCOLS), default="tcp", help="of the listener")
-    actions.add_parser("delay", help="queue first packets and tell the controller", parents=[common])
-    actions.add_parser("drop", help="discard first packets", parents=[common])
+    delay = actions.add_parser("delay", help="queue first packets and tell the controller", parents=[common])
+    drop = actions.add_parser("drop", help="discard first packets", parents=[common])
+    for action in (forward, demux, delay, drop):
+        action.add_argument(
+            "--idle", dest="idle_timeout", type=float, metavar="S", help="end the rule after S seconds without a packet"
+        )
+        action.add_argument("--hard", dest="hard_timeout", type=float, metavar="S", help="end the rule after S seconds")
 
 
 def request_of(options: argparse.Namespace) -> dict[str, Any]:
@@ -121,6 +183,8 @@ def request_of(options: argparse.Namespace) -> dict[str, Any]:
         for key, value in vars(options).items()
         if key not in ("json", "socket", "usage_error") and value is not None
     }
+    if options.op == "mode" and "forwarding" in request:
+        request["forwarding"] = request["forwarding"] == "on"
     if options.op == "policy":
         weights = {}
         for text in request.pop("weights", []):
@@ -162,6 +226,9 @@ def _services(answer: Mapping[str, Any]) -> str:
             load = "-" if item["load"] is None else f"{item['load']:g}"
             rows.append((*head, item["node"], item["address"], item["weight"], load))
             head = ("", "", "")
+        for name in service.get("standbys", ()):
+            rows.append((*head, name, "standby", "-", "-"))
+            head = ("", "", "")
     return table(("SERVICE", "POLICY", "ROUTERS", "INSTANCE", "ADDRESS", "WEIGHT", "LOAD"), rows)
 
 
@@ -182,8 +249,47 @@ def _rules(answer: Mapping[str, Any]) -> str:
 
 
 def _delayed(answer: Mapping[str, Any]) -> str:
-    rows = [(item["node"], item["service"], item["rule"]) for item in answer["delayed"]]
-    return table(("NODE", "SERVICE", "BY RULE"), rows)
+    rows = [(item["node"], item["service"], item["rule"], item["decider"] or "-") for item in answer["delayed"]]
+    return table(("NODE", "SERVICE", "BY RULE", "DECIDER"), rows)
+
+
+def _unknown(answer: Mapping[str, Any]) -> str:
+    rows = [(item["prefix"], item["decider"], _words(item["nodes"])) for item in answer["unknown"]]
+    return table(("PREFIX", "DECIDER", "WAITS AT"), rows)
+
+
+def _resolve(answer: Mapping[str, Any]) -> str:
+    if answer["rule"] is None:
+        return f"no rule ({answer['refusal']})"
+    rule = answer["rule"]
+    shown = _rules({"rules": [{"name": rule.get("name") or rule["prefix"], **rule}]})
+    return f"{shown}\nrefused: {answer['refusal']}" if answer["refusal"] else shown
+
+
+def _stat(answer: Mapping[str, Any]) -> str:
+    rows = [(item["name"], item["flows"], item["accepted"]) for item in answer["services"]]
+    services = table(("SERVICE", "FLOWS", "ACCEPTED"), rows)
+    return f"{services}\n\n{table(('COUNTER', 'VALUE'), sorted(answer['counters'].items()))}"
+
+
+def _flows(answer: Mapping[str, Any]) -> str:
+    rows = [
+        (
+            flow["flow_id"],
+            flow["state"],
+            f"{'<-' if flow['incoming'] else '->'} {flow['service'] or '-'}",
+            *(flow[key] or "-" for key in ("local", "peer", "peer_flow")),
+            *(flow[key] for key in ("packets_out", "bytes_out", "packets_in", "bytes_in")),
+        )
+        for flow in answer["flows"]
+    ]
+    numbers = ("PACKETS OUT", "BYTES OUT", "PACKETS IN", "BYTES IN")
+    return table(("FLOWID", "STATE", "SERVICE", "LOCAL", "PEER", "PEER FLOW", *numbers), rows)
+
+
+def _mode(answer: Mapping[str, Any]) -> str:
+    role = "service router" if answer["forwarding"] else "no service router"
+    return f"{answer['mode']}, {role}, DELAY limits {_words(answer['delay_limits'])} (in all, a service, a sender)"
 
 
 def _switches(answer: Mapping[str, Any]) -> str:
@@ -222,6 +328,11 @@ _TEXTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "services": _services,
     "rules": _rules,
     "delayed": _delayed,
+    "unknown": _unknown,
+    "resolve": _resolve,
+    "stat": _stat,
+    "flows": _flows,
+    "mode": _mode,
     "switches": _switches,
     "policy": _policy,
 }

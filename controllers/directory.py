@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from serval_node.control.enquiries import Standby
 from serval_node.control.messages import Binding, NodeState
 from serval_node.wire.serviceid import Prefix
 
@@ -32,6 +33,7 @@ class Node:
     addresses: tuple[str, ...]
     serves: tuple[Prefix, ...]
     bindings: dict[Prefix, Binding] = field(default_factory=dict)
+    standbys: tuple[Standby, ...] = ()
 
     @property
     def address(self) -> str | None:
@@ -59,6 +61,7 @@ class Directory:
             addresses=state.addresses,
             serves=state.serves if state.role == "router" else (),
             bindings={binding.prefix: binding for binding in state.bindings},
+            standbys=state.standbys,
         )
         self.nodes[datapath_id] = node
         return node
@@ -98,6 +101,14 @@ class Directory:
                 if address is not None:
                     found.setdefault(prefix, []).append(Instance(node.name, address, binding.weight))
         return dict(sorted(found.items()))
+
+    def standbys(self) -> dict[Prefix, list[Node]]:
+        """What is offered to be started, and by which nodes, by name."""
+        found: dict[Prefix, list[Node]] = {}
+        for node in sorted(self.nodes.values(), key=lambda node: node.name):
+            for prefix in dict.fromkeys(item.prefix for item in node.standbys):
+                found.setdefault(prefix, []).append(node)
+        return found
 
     def routers(self) -> list[Node]:
         """Service routers that answer for anything, by name."""

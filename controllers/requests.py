@@ -6,47 +6,45 @@ form; names stand for the prefix that bind(name) binds.
     status                                        nodes, switches, and whether found rules are still being kept
     nodes                                         every connected node
     services                                      every registered service: instances, policy, routers
-    rules    node                                 the node's service table, asked from the node now
     add      node, service, action, ...           a hand-made rule in place of the policy's; refused when there is one
     change   node, service, action, ...           another rule in place of the one that is there
     remove   node, service                        the hand-made rule; where a policy has one, that one returns
     policy   service[, policy[, weights]]         without a policy: which one holds; "note" when nobody serves it
-    delayed                                       services with queued packets
-    release  node, service                        resolve the queued packets anew
-    drop     node, service                        free them
     migrate  node, kind, which, to                move flows of the node: a "flow" (flowID), those at an "interface", or
                                                   those of a "service", to an interface or address of the node
 
+`node_requests` has what is asked of one node, and what is decided about packets that wait.
+
 Fields of add and change: action "forward" with targets ["10.2.1.1", "dan*3", "10.2.1.2*1@2"] (address or node, weight,
-priority) and selector; "demux" with port and protocol; "delay"; "drop".
+priority) and selector; "demux" with port and protocol; "delay"; "drop"; idle_timeout and hard_timeout in seconds.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from ipaddress import AddressValueError, IPv4Address
 from typing import Any
 
 from controllers.directory import DirectoryError, Node
+from controllers.node_requests import NodeRequests
 from controllers.policies import Policy, PolicyError
 from controllers.service_core import Answer, Output, ServiceControl, refuse
+from controllers.unknown import UnknownError
 from serval_node.control import messages
 from serval_node.control.rules import (
     DEFAULT_SELECTOR,
-    MAX_NUMBER,
     MessageError,
     RuleSpec,
     TargetSpec,
     forward,
+    get_float,
     get_integer,
     get_list,
     get_text,
+    target_parts,
 )
 from serval_node.wire.naming import ServiceNameError
 from serval_node.wire.serviceid import Prefix
-
-_TARGET = re.compile(r"([^*@]+)(?:\*(\d+))?(?:@(\d+))?\Z")
 
 
 class RequestError(Exception):
@@ -62,15 +60,12 @@ class HandRequests:
             "status": self._status,
             "nodes": self._nodes,
             "services": self._services,
-            "rules": self._rules,
             "add": self._add,
             "change": self._change,
             "remove": self._remove,
             "policy": self._policy,
-            "delayed": self._delayed,
-            "release": self._verdict,
-            "drop": self._verdict,
             "migrate": self._migrate,
+            **NodeRequests(control).operations,
         }
 
     @property
@@ -84,7 +79,7 @@ class HandRequests:
             return [refuse(ticket, f"unknown operation {request.get('op')!r}")]
         try:
             return operation(request, ticket, now)
-        except (RequestError, DirectoryError, PolicyError, MessageError, ServiceNameError) as error:
+        except (RequestError, DirectoryError, PolicyError, UnknownError, MessageError, ServiceNameError) as error:
             return [refuse(ticket, str(error))]
 
     def _status(self, request: Mapping[str, Any], ticket: object, now: float) -> list[Output]:
@@ -121,7 +116,10 @@ class HandRequests:
     def _services(self, request: Mapping[str, Any], ticket: object, now: float) -> list[Output]:
         control = self._control
         services = []
-        for prefix, instances in control.directory.services().items():
+        standbys = control.directory.standbys()
+        known = control.directory.services()
+        for prefix in sorted(known.keys() | standbys.keys()):
+            instances = known.get(prefix, [])
             policy = control.policies.policy(prefix)
             loads = control.loads.get(prefix, {})
             services.append(
@@ -139,12 +137,10 @@ class HandRequests:
                         }
                         for item in instances
                     ],
+                    "standbys": [node.name for node in standbys.get(prefix, [])],
                 }
             )
         return [Answer(ticket, {"ok": True, "services": services})]
-
-    def _rules(self, request: Mapping[str, Any], ticket: object, now: float) -> list[Output]:
-        return [self._control.send(self._node(request).datapath_id, messages.RulesGet(), now, ticket)]
 
     def _add(self, request: Mapping[str, Any], ticket: object, now: float) -> list[Output]:
         node, rule = self._node(request), self._rule(request)
@@ -153,6 +149,7 @@ class HandRequests:
             raise RequestError(
                 f"{node.name} has a hand-made rule for {self._describe(rule.prefix)}: change or remove it"
             )
+        # A rule of the policy gives way; whether there is one by hand is known here.
         return [self._control.send(node.datapath_id, messages.RuleSet(rule), now, ticket)]
 
     def _change(self, request: Mapping[str, Any], ticket: object, now: float) -> list[Output]:
@@ -160,7 +157,7 @@ class HandRequests:
         book = self._control.books[node.datapath_id]
         if rule.prefix not in book.hand and rule.prefix not in book.installed:
             raise RequestError(f"{node.name} has no rule for {self._describe(rule.prefix)} to change: add one")
-        return [self._control.send(node.datapath_id, messages.RuleSet(rule), now, ticket)]
+        return [self._control.send(node.datapath_id, messages.RuleSet(rule, "present"), now, ticket)]
 
     def _remove(self, request: Mapping[str, Any], ticket: object, now: float) -> list[Output]:
         node, prefix = self._node(request), self._prefix(request)
@@ -191,28 +188,12 @@ class HandRequests:
             body["note"] = f"nobody serves {name} yet; the policy holds when somebody does"
         return [Answer(ticket, {"ok": True, **body})]
 
-    def _delayed(self, request: Mapping[str, Any], ticket: object, now: float) -> list[Output]:
-        delayed = [
-            {"node": node.name, "service": self._describe_one(notice.service), "rule": self._describe(notice.prefix)}
-            for node in sorted(self._control.directory.nodes.values(), key=lambda node: node.name)
-            for notice in self._control.books[node.datapath_id].delayed.values()
-        ]
-        return [Answer(ticket, {"ok": True, "delayed": delayed})]
-
-    def _verdict(self, request: Mapping[str, Any], ticket: object, now: float) -> list[Output]:
-        verdict = messages.DelayVerdict(self._prefix(request), str(request["op"]))
-        return [self._control.send(self._node(request).datapath_id, verdict, now, ticket)]
-
     def _migrate(self, request: Mapping[str, Any], ticket: object, now: float) -> list[Output]:
         order = messages.Migrate.from_json(request)
         return [self._control.send(self._node(request).datapath_id, order, now, ticket)]
 
     def _describe(self, prefix: Prefix) -> str:
         return self._control.naming.describe(prefix)
-
-    def _describe_one(self, service: Prefix) -> str:
-        """A single serviceID, which is what a SYN asks for: a name without its number of bits."""
-        return self._control.naming.describe(service.service_id if service.exact else service)
 
     def _node(self, request: Mapping[str, Any]) -> Node:
         return self._control.directory.find(get_text(request, "node"))
@@ -235,15 +216,11 @@ class HandRequests:
         else:
             targets = (TargetSpec(action),)
         selector = get_text(request, "selector", DEFAULT_SELECTOR)
-        return RuleSpec(self._prefix(request), targets, selector, origin="hand")
+        idle, hard = get_float(request, "idle_timeout", 0.0), get_float(request, "hard_timeout", 0.0)
+        return RuleSpec(self._prefix(request), targets, selector, origin="hand", idle_timeout=idle, hard_timeout=hard)
 
     def _forward(self, text: str) -> TargetSpec:
-        match = _TARGET.match(text)
-        if match is None:
-            raise RequestError(f"{text!r} is no target; write ADDRESS[*WEIGHT][@PRIORITY]")
-        where, weight, priority = match.group(1), int(match.group(2) or 1), int(match.group(3) or 1)
-        if not 1 <= weight <= MAX_NUMBER or priority > MAX_NUMBER:
-            raise RequestError(f"{text!r}: weights are numbers from 1, priorities from 0, to {MAX_NUMBER}")
+        where, weight, priority = target_parts(text)
         try:
             address = str(IPv4Address(where))
         except AddressValueError:

@@ -73,12 +73,12 @@ class ServiceController(DatapathApp):
 
     def joined(self, datapath: Any, *, again: bool) -> None:
         if again:
-            self._carry_out(self.control.lost(datapath.id))
+            self._carry_out(self.control.lost(datapath.id, time.monotonic()))
         self._assemblers[datapath.id] = experimenter.Assembler()
 
     def left(self, datapath_id: int) -> None:
         del self._assemblers[datapath_id]
-        self._carry_out(self.control.lost(datapath_id))
+        self._carry_out(self.control.lost(datapath_id, time.monotonic()))
 
     @set_ev_cls(ofp_event.EventOFPStateChange, [framework.MAIN, framework.DEAD])
     def _on_switch(self, event: Any) -> None:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, get_args
 
+from controllers.deciding import Deciding
 from controllers.directory import Directory, Node
 from controllers.policies import PolicyBook
 from controllers.relearn import GRACE_SECONDS, Relearning
 from controllers.rules import NodeRules, desired_rules
+from controllers.unknown import UnknownBook
 from serval_node.control import messages
 from serval_node.control.messages import ControllerMessage, DelayNotify, Message, NodeState
 from serval_node.control.rules import RuleSpec
@@ -48,6 +50,11 @@ class Answer:
 
 
 Output = Send | Answer
+
+AnswerMessage = (
+    messages.Result | messages.Rules | messages.Stats | messages.Resolved | messages.Capabilities | messages.Flows
+)
+ANSWERS = get_args(AnswerMessage)
 
 
 @dataclass(slots=True)
@@ -105,6 +112,8 @@ class ServiceControl:
         self.policies = policies or PolicyBook()
         self.relearning = Relearning(now, grace)
         self.books: dict[int, NodeBook] = {}
+        self.unknown = UnknownBook()
+        self._deciding = Deciding(self)
         self.loads: dict[Prefix, dict[str, float]] = {}
         self.switches: list[int] = []
         self._known_hand_rules: dict[int, tuple[str, NodeRules]] = {}
@@ -122,18 +131,22 @@ class ServiceControl:
             self._learn_name(message.binding.name)
             self.directory.register(datapath_id, message.binding)
             LOG.info("register %s @ %s", self.naming.describe(message.binding.prefix), node.name)
-        elif isinstance(message, messages.Unregister):
+            return self._deciding.registered(message.binding.prefix, now)
+        if isinstance(message, messages.Unregister):
             self._unregister(node, message.prefix)
         elif isinstance(message, DelayNotify):
             self.books[datapath_id].delayed[message.service] = message
             LOG.info("delayed %s @ %s", self.naming.describe(message.service), node.name)
+            return self._deciding.delayed(datapath_id, message, now)
+        elif isinstance(message, messages.RuleExpired):
+            self._expired(datapath_id, node, message)
         elif isinstance(message, messages.Stats):
-            return self._stats(node, message)
-        elif isinstance(message, (messages.Result, messages.Rules)):
+            return self._stats(node, message) + self._answered(datapath_id, xid, message, now)
+        elif isinstance(message, ANSWERS):
             return self._answered(datapath_id, xid, message, now)
         return []
 
-    def lost(self, datapath_id: int) -> list[Output]:
+    def lost(self, datapath_id: int, now: float) -> list[Output]:
         """The channel to a node is gone: its registrations are withdrawn, what was asked of it has failed."""
         node = self.directory.node_lost(datapath_id)
         book = self.books.pop(datapath_id, None)
@@ -145,7 +158,8 @@ class ServiceControl:
         self._known_hand_rules[datapath_id] = (node.boot, book.hand)
         self.relearning.node_lost(datapath_id, node.addresses)
         reason = f"the channel to {node.name} was lost before it answered"
-        return [refuse(pending.ticket, reason) for pending in book.pending.values() if pending.ticket is not None]
+        refused = [refuse(pending.ticket, reason) for pending in book.pending.values() if pending.ticket is not None]
+        return refused + self._deciding.lost(datapath_id, now)
 
     def tick(self, now: float) -> list[Output]:
         """To be called a few times a second."""
@@ -153,6 +167,7 @@ class ServiceControl:
         for datapath_id, book in self.books.items():
             for xid in [xid for xid, pending in book.pending.items() if pending.deadline <= now]:
                 outputs += self._unanswered(datapath_id, book.pending.pop(xid))
+        outputs += self._deciding.tick(now)
         if now >= self._next_load:
             self._next_load = now + LOAD_INTERVAL
             for datapath_id in self._load_sources():
@@ -162,7 +177,7 @@ class ServiceControl:
     def settle(self, now: float) -> list[Output]:
         """Send every node what it lacks, and remove what no longer holds."""
         outputs: list[Output] = []
-        for datapath_id, wanted in desired_rules(self.directory, self.policies, self.loads).items():
+        for datapath_id, wanted in self._desired().items():
             book = self.books[datapath_id]
             wanted = self.relearning.protect(datapath_id, wanted, now)
             by_hand = book.hand.keys() | book.hand_requests()
@@ -179,7 +194,8 @@ class ServiceControl:
         """Prepare a message, and remember what its answer will mean."""
         book = self.books[datapath_id]
         self._xid = 0x80000000 | (self._xid + 1) & 0x7FFFFFFF
-        if not isinstance(message, (messages.Loads, messages.StatsGet)):
+        unanswered = isinstance(message, messages.Loads)
+        if not unanswered and (ticket is not None or not isinstance(message, messages.StatsGet)):
             pending = Pending(message, now + ANSWER_SECONDS, ticket)
             if isinstance(message, messages.RuleSet):
                 pending.previous = book.installed.pop(message.rule.prefix, None)
@@ -193,7 +209,10 @@ class ServiceControl:
 
     def wanted_at(self, datapath_id: int, prefix: Prefix) -> RuleSpec | None:
         """The policy's rule at a node, also where a hand-made one stands in its place."""
-        return desired_rules(self.directory, self.policies, self.loads)[datapath_id].get(prefix)
+        return self._desired()[datapath_id].get(prefix)
+
+    def _desired(self) -> dict[int, NodeRules]:
+        return desired_rules(self.directory, self.policies, self.unknown, self.loads)
 
     def _named(self, message: ControllerMessage) -> ControllerMessage:
         """With the name that nodes cannot compute from a prefix, for their lists and refusals."""
@@ -204,6 +223,8 @@ class ServiceControl:
             return replace(message, name=self.naming.name_text(message.prefix))
         if isinstance(message, messages.DelayVerdict):
             return replace(message, name=self.naming.name_text(message.service))
+        if isinstance(message, messages.Start):
+            return replace(message, name=self.naming.name_text(message.prefix))
         return message
 
     def _learn_name(self, name: str) -> None:
@@ -217,7 +238,8 @@ class ServiceControl:
     def _state(self, datapath_id: int, xid: int, state: NodeState, now: float) -> list[Output]:
         before = self.books.get(datapath_id)
         node = self.directory.node_state(datapath_id, state)
-        for name in [*(binding.name for binding in state.bindings), *(rule.name for rule in state.rules)]:
+        names = [item.name for item in state.bindings] + [rule.name for rule in state.rules]
+        for name in [*names, *(item.name for item in state.standbys)]:
             self._learn_name(name)
         from_controller = [rule for rule in state.rules if rule.origin == "controller"]
         book = NodeBook(
@@ -230,8 +252,12 @@ class ServiceControl:
         if before is None:
             LOG.info("%s %s reports %d services, %d rules", node.role, node.name, len(node.bindings), len(state.rules))
             for rule in from_controller:
-                if node.is_responsible_for(rule.prefix):
+                if rule.decider:
+                    self.unknown.found(rule.prefix, rule.decider)
+                elif node.is_responsible_for(rule.prefix):
                     self.policies.found(rule)
+            for notice in state.delayed:
+                self._deciding.delayed_before(datapath_id, notice, now)
             self.relearning.node_reported(datapath_id, node.addresses, from_controller, now)
             return self._restore_hand_rules(node, book, now)
         # In flight since before this report was written: what they will have done counts, not what was before.
@@ -283,18 +309,36 @@ class ServiceControl:
             if any(self.policies.policy(prefix).name == "two-choices" for prefix in node.bindings):
                 yield datapath_id
 
-    def _answered(
-        self, datapath_id: int, xid: int, message: messages.Result | messages.Rules, now: float
-    ) -> list[Output]:
+    def _expired(self, datapath_id: int, node: Node, message: messages.RuleExpired) -> None:
+        """A rule ended by itself: of a policy, `settle` sends it anew if it is still wanted."""
+        counted = f"{message.packets} packets, {message.dropped_packets} dropped"
+        LOG.info("%s @ %s: %s time-out, %s", self.naming.describe(message.prefix), node.name, message.cause, counted)
+        book = self.books[datapath_id]
+        if message.origin == "hand":
+            book.hand.pop(message.prefix, None)
+        elif message.origin == "controller":
+            book.installed.pop(message.prefix, None)
+            self.unknown.resolved.get(datapath_id, set()).discard(message.prefix)
+
+    def _answered(self, datapath_id: int, xid: int, message: AnswerMessage, now: float) -> list[Output]:
         book, node = self.books[datapath_id], self.directory.nodes[datapath_id]
         pending = book.pending.pop(xid, None)
         if pending is None:
             return []
         request = pending.message
         if isinstance(message, messages.Rules):
-            return [Answer(pending.ticket, {"ok": True, "rules": self._listed(book, message.rules)})]
+            return [Answer(pending.ticket, {"ok": True, "rules": self._listed(book, request, message.rules)})]
+        if not isinstance(message, messages.Result):
+            body = message.to_json()
+            if isinstance(message, messages.Stats):
+                named = zip(body["services"], message.services, strict=True)
+                body["services"] = [{**row, "name": self.naming.describe(item.prefix)} for row, item in named]
+            return [Answer(pending.ticket, {"ok": True, **body})]
         if not message.ok:
             self._refused(node, book, pending, message.reason)
+            if isinstance(request, messages.Start):
+                outputs = self._deciding.failed(request.prefix, message.reason, now)
+                return outputs if pending.ticket is None else [*outputs, refuse(pending.ticket, message.reason)]
             if pending.ticket is None:
                 return []
             return [refuse(pending.ticket, f"{node.name} refuses: {message.reason}")]
@@ -302,7 +346,10 @@ class ServiceControl:
             book.hand[request.rule.prefix] = request.rule
         elif pending.ticket is not None and (prefix := changed_prefix(request)) is not None:
             book.hand.pop(prefix, None)
-        outputs: list[Output] = [Answer(pending.ticket, {"ok": True})] if pending.ticket is not None else []
+        outputs = []
+        if pending.ticket is not None:
+            removed = [rule.to_json() for rule in message.rules]
+            outputs.append(Answer(pending.ticket, {"ok": True, **({"removed": removed} if removed else {})}))
         return outputs + self._release(datapath_id, book, request, now)
 
     def _refused(self, node: Node, book: NodeBook, pending: Pending, reason: str) -> None:
@@ -351,11 +398,14 @@ class ServiceControl:
             del book.delayed[service]
         return [self.send(datapath_id, messages.DelayVerdict(service, "release"), now) for service in released]
 
-    def _listed(self, book: NodeBook, rules: Sequence[RuleSpec]) -> list[dict[str, Any]]:
+    def _listed(self, book: NodeBook, request: ControllerMessage, rules: Sequence[RuleSpec]) -> list[dict[str, Any]]:
         for rule in rules:
             self._learn_name(rule.name)
         listed = [{**rule.to_json(), "name": self.naming.describe(rule.prefix)} for rule in rules]
+        asked = request.service if isinstance(request, messages.RulesGet) else None
         for prefix, (rule, reason) in book.refused.items():
+            if asked is not None and not prefix.covers(asked):
+                continue
             listed.append({**rule.to_json(), "name": self.naming.describe(prefix), "refused": reason})
         return listed
 

@@ -13,17 +13,21 @@ from serval_node.cli import (
     bind,
     connect,
     datagrams,
+    delayed,
     encapsulation,
     events,
     explain,
     migrate,
+    mode,
     router,
+    rule,
     show,
     trace,
 )
 from serval_node.cli.errors import CommandError
 from serval_node.cli.output import print_json
 from serval_node.cli.run import run
+from serval_node.cli.standby import standby
 from serval_node.cli.watch_options import LONGEST_INTERVAL, SHORTEST_INTERVAL, TABLES
 from serval_node.control.local import CONTROL_PATH, Client, ControlError
 
@@ -98,6 +102,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_connect(commands, as_json)
     _add_bind(commands, as_json)
     _add_run(commands)
+    rule.add_parser(commands, as_json)
+    delayed.add_parser(commands, as_json)
+    mode.add_parser(commands, as_json)
     _add_trace(commands, as_json)
     _add_explain(commands, as_json)
     _add_watch(commands)
@@ -114,7 +121,8 @@ def _add_lists(commands: argparse._SubParsersAction[argparse.ArgumentParser], as
     table.add_argument(
         "service", nargs="?", help="only the rules that a SYN for this service could meet, longest first"
     )
-    commands.add_parser("flows", parents=[as_json], help="the flow table: flowID, socket, state, addresses")
+    flows = commands.add_parser("flows", parents=[as_json], help="the flow table: flowID, socket, state, addresses")
+    flows.add_argument("flow_ids", nargs="*", type=int, metavar="FLOWID", help="only these")
     commands.add_parser(
         "stat", parents=[as_json], help="the node: role, addresses, controller, counters, drops by reason"
     )
@@ -169,6 +177,18 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "bare name with one port, whichever it is; (name, port) each with several. A rule lives exactly as long as the "
         "listening socket.",
     )
+    _service_arguments(parser)
+    parser = commands.add_parser(
+        "standby",
+        help="offer a server that is started when it is asked for",
+        description="Offer COMMAND to the controller as an instance of a service that is not started yet. When it is "
+        "asked for, it is started as by `serval run`; when it ends, it is offered again. Nothing but this command can "
+        "be started by it, and the offer ends with this process.",
+    )
+    _service_arguments(parser)
+
+
+def _service_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--service", required=True, metavar="NAME", help="the service's name, without a port")
     parser.add_argument(
         "--main", type=_port, metavar="PORT", help="of several ports, the one that connect(NAME) reaches"
@@ -258,7 +278,7 @@ def _table(client: Client, options: argparse.Namespace) -> int:
 
 
 def _flows(client: Client, options: argparse.Namespace) -> int:
-    flows = client.request("flows")["flows"]
+    flows = client.request("flows", flow_ids=options.flow_ids)["flows"]
     print_json(flows) if options.json else print(show.flows_text(flows))
     return 0
 
@@ -299,10 +319,18 @@ def _bind(client: Client, options: argparse.Namespace) -> int:
 
 
 def _run(client: Client, options: argparse.Namespace) -> int:
-    command = options.words[1:] if options.words[:1] == ["--"] else options.words
+    return run(client, options.service, options.main, _command(options, "run"), udp=options.udp)
+
+
+def _command(options: argparse.Namespace, name: str) -> list[str]:
+    command: list[str] = options.words[1:] if options.words[:1] == ["--"] else options.words
     if not command:
-        raise CommandError("no command: serval run --service NAME -- COMMAND [ARGUMENT...]", 2)
-    return run(client, options.service, options.main, command, udp=options.udp)
+        raise CommandError(f"no command: serval {name} --service NAME -- COMMAND [ARGUMENT...]", 2)
+    return command
+
+
+def _standby(client: Client, options: argparse.Namespace) -> int:
+    return standby(client, options.service, options.main, _command(options, "standby"), udp=options.udp)
 
 
 def _trace(client: Client, options: argparse.Namespace) -> int:
@@ -334,6 +362,10 @@ _COMMANDS = {
     "router": router.router,
     "bind": _bind,
     "run": _run,
+    "rule": rule.rule,
+    "delayed": delayed.delayed,
+    "mode": mode.mode,
+    "standby": _standby,
     "trace": _trace,
     "watch": _watch,
     "events": events.events,

@@ -13,7 +13,7 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from serval_node.cli.errors import CommandError
@@ -134,15 +134,24 @@ class ServiceRun:
         self._bound[part] = frozenset(step.inodes)
 
 
-def run(client: Client, service: str, main: int | None, command: Sequence[str], *, udp: Collection[int] = ()) -> int:
+def run(
+    client: Client,
+    service: str,
+    main: int | None,
+    command: Sequence[str],
+    *,
+    udp: Collection[int] = (),
+    on_signal: Callable[[int], None] = lambda number: None,
+) -> int:
     """Start the command and follow it until its whole process tree has ended; its exit status is ours.
 
-    Raises CommandError: no servald, no such service name, no such program.
+    Signals that ask this process to end go to the command, after ``on_signal`` has been told. Raises CommandError: no
+    servald, no such service name, no such program.
     """
     following = ServiceRun(client, service, main, udp)
     become_subreaper()
     child = _start(command)
-    _forward_signals(child)
+    _forward_signals(child, on_signal)
     pidfd = os.pidfd_open(child)
     poller = select.poll()
     poller.register(pidfd, select.POLLIN)
@@ -184,12 +193,13 @@ def _reap(child: int, status: int | None) -> tuple[int | None, bool]:
             status = code if code >= 0 else 128 - code
 
 
-def _forward_signals(child: int) -> None:
+def _forward_signals(child: int, on_signal: Callable[[int], None]) -> None:
     """SIGTERM and SIGHUP end the command; Ctrl-C reaches it by itself, because it is in the same foreground
     group.
     """
 
     def forward(number: int, _frame: object) -> None:
+        on_signal(number)
         if number == signal.SIGINT and _in_foreground():
             return
         for pid in [child] if _alive(child) else descendants(os.getpid()):

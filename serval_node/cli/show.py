@@ -38,7 +38,14 @@ def _note(entry: dict[str, Any]) -> str:
     if entry["narrower_than"]:
         # The longest prefix wins (S15): a bind with a port is easily overlooked below the bind of the name.
         notes.append(f"takes its SYNs from {entry['narrower_than']}")
+    timed = next((target for target in entry["targets"] if target["idle_timeout"] or target["hard_timeout"]), None)
+    if timed is not None:
+        ends = [f"{timed[key]:g} s{text}" for key, text in _TIMEOUTS.items() if timed[key]]
+        notes.append(f"ends after {' or '.join(ends)}")
     return ", ".join(notes)
+
+
+_TIMEOUTS = {"idle_timeout": " without a packet", "hard_timeout": ""}
 
 
 def flows_text(flows: list[dict[str, Any]]) -> str:

@@ -4,7 +4,7 @@
                                                      or   {"ok": false, "error": "one clear line"}
 
 An operation that reports as it goes answers `{"ok": true, "stream": true}` first and then one object per line;
-`{"end": true}` ends the stream, and so does closing the connection. (servald has none at present.)
+`{"end": true}` ends the stream, and so does closing the connection. servald has one, `standby`.
 
 Operations of servald. Services and prefixes are accepted in every text form of `serval_node.wire.naming`; they are
 given back by name where the node knows it, prefixes also as "0xHEX/BITS"; addresses are dotted text.
@@ -12,7 +12,7 @@ given back by name where the node knows it, prefixes also as "0xHEX/BITS"; addre
     status                                    name, role, addresses, controller and whether its channel is up, warnings
     table     [service]                       {"entries": [...]}: every rule (or those that the service meets), longest
                                               prefix first, with origin, targets and counters
-    flows                                     {"flows": [...]}: every flow, then reserved flowIDs
+    flows     [flow_ids]                      {"flows": [...]}: every flow, then reserved flowIDs; or those with the ids
     stat                                      {"counters": {...}}: drops and refusals by reason, data path totals
     names                                     {"names": [...]}: virtual addresses given to names
     hosts                                     {"hosts": {...}}: host names and real addresses
@@ -30,10 +30,17 @@ given back by name where the node knows it, prefixes also as "0xHEX/BITS"; addre
                                               received_at: of a SYN from the network with this SOURCE list
     resolve   service                         {"service", "prefix", "bits", "name_bits"}: the prefix of a bind
     address   name[, port]                    {"address", "port", "service"}: where a program connects to reach it
-    rule_set  prefix, targets[, selector]     add or replace the hand-made rule of a prefix; targets as in TargetSpec
-    rule_remove  prefix                       remove what a hand or the controller set
-    delayed                                   {"delayed": [...]}: services with queued packets
-    delay_verdict  service, verdict           "release" or "drop" the queued packets of a service
+    rule_set  prefix, targets[, selector, idle_timeout, hard_timeout, expect]  add or replace the hand-made rule of a
+                                              prefix; targets as in TargetSpec; with expect, only where such a rule is
+                                              "absent" or "present"
+    rule_remove  prefix                       {"rule"}: remove what a hand or the controller set, with its counters
+    delayed                                   {"delayed": [...]}: services with queued packets, and whose these are
+    delay_verdict  service, verdict           "release", "drop" or "refuse" the queued packets of a service: {"packets"}
+    mode      [mode, forwarding]              the resolution mode, whether this is a service router, the DELAY limits
+    standby   service                         a stream: {"start": service, "by"} when the program that this connection
+                                              stands for shall start
+    standbys                                  {"standbys": [...]}: what is offered so on this host
+    start     service                         start the first of them that is offered for the service
     listeners [udp]                           {"boot", "listeners": [...]}: inode, port, protocol, services of listening
                                               sockets, and with udp of UDP sockets that have a port
     bind      service, port[, inodes][, protocol]  what listens on the kernel port becomes an instance: {"service",

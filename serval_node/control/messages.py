@@ -1,21 +1,34 @@
 """What nodes and their controller tell each other: values with a checked JSON form (bytes: `experimenter`).
 
-Requests of the controller carry an xid, which the node's RESULT, RULES, STATS or NODE_STATE answer repeats.
+Requests of the controller carry an xid, which the node's answer repeats. What asks without
+changing rules is in `enquiries`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import IntEnum
 from typing import Any, ClassVar
 
+from serval_node.control.enquiries import (
+    Capabilities,
+    CapabilitiesSet,
+    Flows,
+    FlowsGet,
+    Resolve,
+    Resolved,
+    RuleExpired,
+    Standby,
+    Start,
+)
+from serval_node.control.message_types import MessageType
 from serval_node.control.rules import (
     MAX_NUMBER,
     MessageError,
     RuleSpec,
     as_object,
     get_address,
+    get_expectation,
     get_flag,
     get_float,
     get_integer,
@@ -26,28 +39,6 @@ from serval_node.control.rules import (
     to_prefix,
 )
 from serval_node.wire.serviceid import Prefix
-
-
-class MessageType(IntEnum):
-    """Experimenter types. Below 16: node to controller; from 16 on: controller to node."""
-
-    NODE_STATE = 1
-    REGISTER = 2
-    UNREGISTER = 3
-    DELAY_NOTIFY = 4
-    FLOW_EVENT = 5
-    STATS = 6
-    RESULT = 7
-    RULES = 8
-    STATE_GET = 16
-    RULE_SET = 17
-    RULE_REMOVE = 18
-    RULES_GET = 19
-    LOADS = 20
-    DELAY_VERDICT = 21
-    STATS_GET = 22
-    MIGRATE = 23
-
 
 MIGRATE_KINDS = ("flow", "interface", "service")
 """What an order to move names: one flow, all flows at an interface or address, all flows of a service."""
@@ -122,6 +113,7 @@ class NodeState:
     serves     prefixes whose SYNs this service router answers for; empty at hosts
     rules      the rules that the controller set and the hand-made ones, by origin; local listeners are `bindings`
     delayed    services with packets in the DELAY queue
+    standbys   services that a program of this host would serve if it were started
     """
 
     TYPE: ClassVar[MessageType] = MessageType.NODE_STATE
@@ -133,6 +125,7 @@ class NodeState:
     bindings: tuple[Binding, ...] = ()
     rules: tuple[RuleSpec, ...] = ()
     delayed: tuple[DelayNotify, ...] = ()
+    standbys: tuple[Standby, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -144,6 +137,7 @@ class NodeState:
             "bindings": [binding.to_json() for binding in self.bindings],
             "rules": [rule.to_json() for rule in self.rules],
             "delayed": [notice.to_json() for notice in self.delayed],
+            "standbys": [standby.to_json() for standby in self.standbys],
         }
 
     @classmethod
@@ -160,6 +154,7 @@ class NodeState:
             bindings=tuple(Binding.from_json(item) for item in get_list(body, "bindings", ())),
             rules=tuple(RuleSpec.from_json(item) for item in get_list(body, "rules", ())),
             delayed=tuple(DelayNotify.from_json(item) for item in get_list(body, "delayed", ())),
+            standbys=tuple(Standby.from_json(item) for item in get_list(body, "standbys", ())),
         )
 
 
@@ -268,23 +263,30 @@ class Stats:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Whether the request with the same xid was carried out; when not, why."""
+    """Whether the request with the same xid was carried out; when not, why. `rules`: what a removal took away, with its
+    last counters.
+    """
 
     TYPE: ClassVar[MessageType] = MessageType.RESULT
     ok: bool
     reason: str = ""
+    rules: tuple[RuleSpec, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        return {"ok": self.ok, "reason": self.reason}
+        body: dict[str, Any] = {"ok": self.ok, "reason": self.reason}
+        if self.rules:
+            body["rules"] = [rule.to_json() for rule in self.rules]
+        return body
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> Result:
-        return cls(get_flag(body, "ok"), get_text(body, "reason", ""))
+        rules = tuple(RuleSpec.from_json(item) for item in get_list(body, "rules", ()))
+        return cls(get_flag(body, "ok"), get_text(body, "reason", ""), rules)
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """Answer to RULES_GET: the whole service table, one rule per prefix and origin, counters filled in."""
+    """Answer to RULES_GET: one rule per prefix and origin, counters filled in."""
 
     TYPE: ClassVar[MessageType] = MessageType.RULES
     rules: tuple[RuleSpec, ...]
@@ -315,18 +317,21 @@ class StateGet:
 class RuleSet:
     """Add the rule, or put it in place of whatever else the controller or a hand set for its prefix.
 
-    The targets of local listeners stay as they are. Answered by RESULT.
+    The targets of local listeners stay as they are; a target that stays keeps its counters. `expect`: refuse it where
+    such a rule is "present" already (to add) or "absent" (to change); empty: either. Answered by RESULT.
     """
 
     TYPE: ClassVar[MessageType] = MessageType.RULE_SET
     rule: RuleSpec
+    expect: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        return self.rule.to_json()
+        body = self.rule.to_json()
+        return {**body, "expect": self.expect} if self.expect else body
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> RuleSet:
-        return cls(RuleSpec.from_json(body))
+        return cls(RuleSpec.from_json(body), get_expectation(body))
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,16 +355,17 @@ class RuleRemove:
 
 @dataclass(frozen=True, slots=True)
 class RulesGet:
-    """Send RULES."""
+    """Send RULES: the whole service table, or what a SYN for `service` could meet, longest prefix first."""
 
     TYPE: ClassVar[MessageType] = MessageType.RULES_GET
+    service: Prefix | None = None
 
     def to_json(self) -> dict[str, Any]:
-        return {}
+        return {} if self.service is None else {"service": str(self.service)}
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> RulesGet:
-        return cls()
+        return cls(get_prefix(body, "service") if "service" in body else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -419,9 +425,6 @@ class StatsGet:
         return cls()
 
 
-NodeMessage = NodeState | Register | Unregister | DelayNotify | FlowEvent | Stats | Result | Rules
-
-
 @dataclass(frozen=True, slots=True)
 class Migrate:
     """Move flows to ``to``, an interface or address of the node (slide 40). ``kind``: "flow" (``which`` is its local
@@ -445,5 +448,32 @@ class Migrate:
         return cls(kind, get_text(body, "which"), get_text(body, "to"))
 
 
-ControllerMessage = StateGet | RuleSet | RuleRemove | RulesGet | Loads | DelayVerdict | StatsGet | Migrate
+NodeMessage = (
+    NodeState
+    | Register
+    | Unregister
+    | DelayNotify
+    | FlowEvent
+    | Stats
+    | Result
+    | Rules
+    | Resolved
+    | Capabilities
+    | Flows
+    | RuleExpired
+)
+ControllerMessage = (
+    StateGet
+    | RuleSet
+    | RuleRemove
+    | RulesGet
+    | Loads
+    | DelayVerdict
+    | StatsGet
+    | Migrate
+    | Resolve
+    | CapabilitiesSet
+    | FlowsGet
+    | Start
+)
 Message = NodeMessage | ControllerMessage

@@ -8,6 +8,7 @@ The service table itself (`serval_node.sal`) has classes of its own; the daemon 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import AddressValueError, IPv4Address
@@ -18,6 +19,10 @@ from serval_node.wire.serviceid import Prefix
 ACTIONS = ("forward", "demux", "delay", "drop")
 SELECTORS = ("weighted-random", "round-robin", "two-choices", "hash", "all")
 DEFAULT_SELECTOR = SELECTORS[0]
+RESOLUTION_MODES = ("all", "demux-only", "forward-only", "anycast")
+"""Resolution modes, in the order of the original's numbers."""
+EXPECTATIONS = ("", "absent", "present")
+MAX_TIMEOUT = float((1 << 32) - 1)
 ORIGINS = ("local", "controller", "hand", "adhoc", "router")
 PROTOCOLS = {"tcp": 6, "udp": 17}
 PROTOCOL_NAMES = {number: name for name, number in PROTOCOLS.items()}
@@ -121,6 +126,9 @@ class RuleSpec:
     origin    "local" (a listener of the node), "controller" (a policy) or "hand"; of the default rule also "adhoc"
               (broadcast) and "router" (a service router that the node found)
     name      the prefix as text, for lists (a serviceID does not give its name away); empty when it is not known
+    idle_timeout    seconds without a packet after which the node removes the rule; 0: never
+    hard_timeout    seconds after which it removes it anyway; 0: never
+    decider         what decides about packets that wait here under DELAY; a node only keeps it, as policy_weights
     policy_weights  node name -> weight, in pairs: what an operator gave the policy. The targets have it already; a
               node only keeps it, so that a restarted controller can tell it from what the instances ask for
 
@@ -133,8 +141,14 @@ class RuleSpec:
     origin: str = "controller"
     name: str = field(default="", compare=False)
     policy_weights: tuple[tuple[str, int], ...] = ()
+    idle_timeout: float = 0.0
+    hard_timeout: float = 0.0
+    decider: str = ""
 
     def __post_init__(self) -> None:
+        for seconds in (self.idle_timeout, self.hard_timeout):
+            if not 0.0 <= seconds <= MAX_TIMEOUT:
+                raise MessageError(f"a time-out is from 0 (none) to {MAX_TIMEOUT:g} seconds, not {seconds:g}")
         if self.selector not in SELECTORS:
             raise MessageError(f"selector {self.selector!r} is none of {', '.join(SELECTORS)}")
         if self.origin not in ORIGINS:
@@ -150,12 +164,11 @@ class RuleSpec:
 
     def same_as(self, other: RuleSpec | None) -> bool:
         """Whether both do the same; the order of targets does not count."""
-        return other is not None and (self.prefix, self.selector, set(self.targets), self.policy_weights) == (
-            other.prefix,
-            other.selector,
-            set(other.targets),
-            other.policy_weights,
-        )
+        return other is not None and self._meaning() == other._meaning()
+
+    def _meaning(self) -> tuple[object, ...]:
+        lifetime = self.idle_timeout, self.hard_timeout
+        return self.prefix, self.selector, set(self.targets), self.policy_weights, lifetime, self.decider
 
     def to_json(self) -> dict[str, Any]:
         out: dict[str, Any] = {
@@ -168,6 +181,13 @@ class RuleSpec:
             out["name"] = self.name
         if self.policy_weights:
             out["policy_weights"] = dict(self.policy_weights)
+        for key, value in (
+            ("idle_timeout", self.idle_timeout),
+            ("hard_timeout", self.hard_timeout),
+            ("decider", self.decider),
+        ):
+            if value:
+                out[key] = value
         return out
 
     @classmethod
@@ -184,6 +204,9 @@ class RuleSpec:
             policy_weights=tuple(
                 sorted((str(node), get_integer(weights, node, low=1, high=MAX_NUMBER)) for node in weights)
             ),
+            idle_timeout=get_float(body, "idle_timeout", 0.0),
+            hard_timeout=get_float(body, "hard_timeout", 0.0),
+            decider=get_text(body, "decider", ""),
         )
 
     def __str__(self) -> str:
@@ -193,6 +216,23 @@ class RuleSpec:
 def forward(address: str, *, weight: int = 1, priority: int = 1, load: float = 0.0) -> TargetSpec:
     """A FORWARD target."""
     return TargetSpec("forward", address=address, weight=weight, priority=priority, load=load)
+
+
+_TARGET = re.compile(r"([^*@]+)(?:\*(\d+))?(?:@(\d+))?\Z")
+
+
+def target_parts(text: str) -> tuple[str, int, int]:
+    """Address or name, weight and priority of a FORWARD target as people write it: ADDRESS[*WEIGHT][@PRIORITY].
+
+    Raises MessageError.
+    """
+    match = _TARGET.match(text)
+    if match is None:
+        raise MessageError(f"{text!r} is no target; write ADDRESS[*WEIGHT][@PRIORITY]")
+    where, weight, priority = match.group(1), int(match.group(2) or 1), int(match.group(3) or 1)
+    if not 1 <= weight <= MAX_NUMBER or priority > MAX_NUMBER:
+        raise MessageError(f"{text!r}: weights are numbers from 1, priorities from 0, to {MAX_NUMBER}")
+    return where, weight, priority
 
 
 def as_object(data: object, what: str) -> Mapping[str, Any]:
@@ -249,6 +289,14 @@ def get_flag(body: Mapping[str, Any], key: str, default: Any = _MISSING) -> bool
     if not isinstance(value, bool):
         raise MessageError(f"{key!r} must be true or false, not {value!r}")
     return value
+
+
+def get_expectation(body: Mapping[str, Any]) -> str:
+    """What a change of a rule expects to find at its prefix."""
+    expect = get_text(body, "expect", "")
+    if expect not in EXPECTATIONS:
+        raise MessageError(f"'expect' must be absent or present, not {expect!r}")
+    return expect
 
 
 def get_list(body: Mapping[str, Any], key: str, default: Any = _MISSING) -> list[Any]:

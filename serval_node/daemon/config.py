@@ -17,9 +17,11 @@ from dataclasses import dataclass, field, fields
 from ipaddress import AddressValueError, IPv4Address
 from typing import Any
 
+from serval_node.control.rules import RESOLUTION_MODES
 from serval_node.control.triggers import TRIGGERS
 from serval_node.daemon.encapsulation import MODES, choices, mode
 from serval_node.sal.adhoc import HOPS, MAX_HOPS
+from serval_node.sal.delay_queue import DelayLimits
 
 ROLES = ("host", "router")
 CONGESTION = "cubic"
@@ -66,6 +68,9 @@ class NodeConfig:
     keepalive    how often a client's flow inside UDP says where it is
     migrate_congestion  "keep": what a lost path swallowed is sent again, and the kernel's congestion window stays;
                  "reset": it is left to the kernel, which slows down (docs/migration.md)
+    resolution_mode  which targets of a rule a packet gets: anycast, all, demux-only, forward-only (S61)
+    delay        bounds of what waits under DELAY, where they are not the usual: total, per_service, per_source
+                 (packets) and seconds
     """
 
     name: str
@@ -89,6 +94,13 @@ class NodeConfig:
     encapsulated_peers: Mapping[str, str] = field(default_factory=dict)
     keepalive: float = 15.0
     migrate_congestion: str = "keep"
+    resolution_mode: str = RESOLUTION_MODES[-1]
+    delay: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def delay_limits(self) -> DelayLimits:
+        given: dict[str, Any] = dict(self.delay)
+        return DelayLimits(**given)
 
     @property
     def forwarding(self) -> bool:
@@ -117,8 +129,8 @@ class NodeConfig:
     def to_json(self) -> dict[str, Any]:
         """The JSON object that `from_json` reads back."""
         out: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
-        out["providers"], out["hosts"] = dict(self.providers), dict(self.hosts)
         out["encapsulated_peers"] = dict(self.encapsulated_peers)
+        out["providers"], out["hosts"], out["delay"] = dict(self.providers), dict(self.hosts), dict(self.delay)
         out["serves"], out["rules"] = list(self.serves), [dict(rule) for rule in self.rules]
         out["auto_migrate"] = list(self.auto_migrate)
         if self.controller is not None:
@@ -268,6 +280,25 @@ def _controller(key: str, value: object) -> ControllerAddress | None:
     )
 
 
+def _resolution_mode(key: str, value: object) -> str:
+    if value not in RESOLUTION_MODES:
+        raise ConfigError(f"{key!r} must be one of {', '.join(RESOLUTION_MODES)}, not {value!r}")
+    return str(value)
+
+
+def _delay(key: str, value: object) -> dict[str, float]:
+    known = [f.name for f in fields(DelayLimits)]
+    if not isinstance(value, dict) or not set(value) <= set(known):
+        raise ConfigError(f"{key!r} must map some of {', '.join(known)} to numbers")
+    packets = _integer(1, 1 << 20)
+    for name, number in value.items():
+        if name != "seconds":
+            packets(f"{key}.{name}", number)
+        elif not isinstance(number, (int, float)) or isinstance(number, bool) or not 0 < number <= 3600:
+            raise ConfigError(f"'{key}.seconds' must be a number above 0, to 3600, not {number!r}")
+    return dict(value)
+
+
 _CHECKS: dict[str, Any] = {
     "name": _name,
     "node_id": _integer(1, (1 << 48) - 1),
@@ -282,6 +313,8 @@ _CHECKS: dict[str, Any] = {
     "mtu": _optional(_integer(576, 65535)),
     "offload": _optional(_boolean),
     "auto_migrate": _triggers,
+    "resolution_mode": _resolution_mode,
+    "delay": _delay,
     "adhoc": _boolean,
     "adhoc_relay": _boolean,
     "adhoc_hops": _integer(1, MAX_HOPS),

@@ -63,6 +63,10 @@ class Connection:
             self._send({"ok": False, "error": f"a request is one line of at most {MAX_REQUEST_BYTES} bytes"})
             self.close()
 
+    def push(self, message: dict[str, Any]) -> None:
+        """A line that no request asked for just now, on a connection that an operation has made a stream."""
+        self._send(message)
+
     def _send(self, message: dict[str, Any]) -> None:
         self._output += _to_json(message).encode() + b"\n"
         self.writable()

@@ -7,13 +7,19 @@ from typing import TYPE_CHECKING
 from serval_node.control import messages
 from serval_node.control.channel import Request
 from serval_node.control.messages import (
+    CapabilitiesSet,
+    Flows,
+    FlowsGet,
     Loads,
     Migrate,
+    Resolve,
+    Result,
     RuleRemove,
     Rules,
     RuleSet,
     RulesGet,
     ServiceLoad,
+    Start,
     Stats,
     StatsGet,
 )
@@ -47,14 +53,14 @@ class ControllerRequests:
         message, node = request.message, self._node
         if isinstance(message, RuleSet):
             self._learn_name(message.rule.name)
-            node.rules.set(message.rule)
+            node.rules.set(message.rule, message.expect)
             self.link.result(request.xid)
         elif isinstance(message, RuleRemove):
             self._learn_name(message.name)
-            node.rules.remove(message.prefix)
-            self.link.result(request.xid)
+            self.link.answer(request.xid, Result(True, rules=(node.rules.remove(message.prefix),)))
         elif isinstance(message, RulesGet):
-            self.link.answer(request.xid, Rules(node.rules.all()))
+            rules = node.rules.all() if message.service is None else node.rules.matching(message.service.service_id)
+            self.link.answer(request.xid, Rules(rules))
         elif isinstance(message, Loads):
             node.rules.set_loads(message.prefix, message.loads)
         elif isinstance(message, messages.DelayVerdict):
@@ -66,6 +72,20 @@ class ControllerRequests:
             self.link.result(request.xid)
         elif isinstance(message, StatsGet):
             self.link.answer(request.xid, self._stats())
+        elif isinstance(message, Resolve):
+            outlook = node.stack.explain(message.service.service_id)
+            self.link.answer(request.xid, views.resolved(outlook, node.names.naming))
+        elif isinstance(message, CapabilitiesSet):
+            node.set_capabilities(forwarding=message.forwarding, mode=message.mode)
+            self.link.answer(request.xid, views.capabilities(node))
+        elif isinstance(message, FlowsGet):
+            wanted, rows = message.flows, views.flows(node)
+            rows = [row for row in rows if row["flow_id"] in wanted] if wanted else rows
+            self.link.answer(request.xid, Flows(views.flow_stats(rows)))
+        elif isinstance(message, Start):
+            self._learn_name(message.name)
+            node.standbys.start(message.prefix, by="by the controller")
+            self.link.result(request.xid)
         else:
             raise ValueError(f"{type(message).__name__} is not a request that a node serves")
 

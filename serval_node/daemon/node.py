@@ -42,6 +42,7 @@ from serval_node.daemon.resolver import Resolver
 from serval_node.daemon.router_discovery import RouterDiscovery
 from serval_node.daemon.rules import RuleBook, hand_rule
 from serval_node.daemon.stack_events import ServiceLoads, StackEvents
+from serval_node.daemon.standby import Standbys
 from serval_node.daemon.virtual_addresses import VirtualAddresses
 from serval_node.io.datapath import DataPath, vector_available
 from serval_node.io.fast_flow import FlowCounters
@@ -49,8 +50,9 @@ from serval_node.io.netlink import HostNetwork
 from serval_node.io.raw_ip import RawIp
 from serval_node.io.sock_diag import InetSocket
 from serval_node.sal.delay_queue import DelayVerdict
-from serval_node.sal.events import FlowClosed, SegmentedSingly, SentAgain
+from serval_node.sal.events import FlowClosed, RuleExpired, SegmentedSingly, SentAgain
 from serval_node.sal.outputs import Deliver, DoubtSent, InstallPath, RemovePath, Send, SendAgain
+from serval_node.sal.service_table import ResolutionMode
 from serval_node.sal.stack import Stack, StackConfig
 from serval_node.wire.ipv4 import PROTOCOL_UDP, Address, address_text
 from serval_node.wire.naming import Naming
@@ -111,10 +113,11 @@ class Node:
         )
         self._closers.append(self.advertiser.close)
         self.rules = RuleBook(self.stack.service_table, self.advertiser.listening, naming, self.network.is_local)
-        self.advertiser.follow(self.rules, self.rules_changed)
+        self.advertiser.follow(self.rules, self.state_changed)
         self.datagram_sockets = DatagramSockets(loop, self.stack, self.names, self.advertiser, self._take_outputs)
         self._closers.append(self.datagram_sockets.close)
         self.advertiser.watch_connections(self._socket_gone)
+        self.standbys = Standbys(naming, self.state_changed)
         self._default_rule = DefaultRule(self.rules)
         self.adhoc = AdHocMode(
             self.stack,
@@ -145,6 +148,8 @@ class Node:
         self.stack = Stack(
             config=StackConfig(
                 forwarding=config.forwarding,
+                delay=config.delay_limits,
+                mode=ResolutionMode(config.resolution_mode),
                 encapsulation=choices,
                 keepalive=config.keepalive,
                 sal0_mtu=mtu - BARE_LENGTH,
@@ -203,6 +208,19 @@ class Node:
         # Below the advertiser, whose farewell goes through the channel.
         self._closers.insert(-1, self._controller.close)
 
+    @property
+    def role(self) -> str:
+        """What it is now: forwarding can be switched at run time."""
+        return "router" if self.stack.forwarding else "host"
+
+    def set_capabilities(self, *, forwarding: bool | None, mode: str | None) -> None:
+        """Switch what is not None."""
+        if mode is not None:
+            self.stack.mode = ResolutionMode(mode)
+        if forwarding is not None and forwarding != self.stack.forwarding:
+            self.stack.forwarding = forwarding
+            self.state_changed()
+
     # -- packets
 
     def _kernel_packet(self, packet: memoryview, gso_size: int) -> None:
@@ -260,6 +278,8 @@ class Node:
                 self.automatic.heard_of(event)
                 if isinstance(event, FlowClosed):
                     self._left_counters.pop(event.flow_id, None)
+                elif isinstance(event, RuleExpired):
+                    self.rules.ended(event.prefix)
         times = stack.next_timer(), activity.next_time()
         return min((time for time in times if time is not None), default=None)
 
@@ -342,9 +362,9 @@ class Node:
         now = (counters.sent_packets, counters.sent_bytes, counters.received_packets, counters.received_bytes)
         return tuple(old + new for old, new in zip(left, now, strict=True))
 
-    def rules_changed(self) -> None:
-        """Rules were changed by hand, or ended with a socket: the controller's picture of this node is out of
-        date.
+    def state_changed(self) -> None:
+        """What no message of its own tells has changed (rules by hand, offers, the role): the controller's picture of
+        this node is out of date.
         """
         if self._controller is not None:
             self._controller.send_state()
@@ -353,13 +373,14 @@ class Node:
         """Everything that a controller should know about this node."""
         return NodeState(
             name=self.config.name,
-            role=self.config.role,
+            role=self.role,
             boot=self.boot,
             addresses=tuple(address_text(item) for item in self.network.own_addresses()),
             serves=self.serves,
             bindings=self.advertiser.registrations(),
             rules=self.rules.from_outside(),
             delayed=self._delayed(),
+            standbys=self.standbys.offers(),
         )
 
     def status(self) -> dict[str, Any]:
@@ -367,11 +388,12 @@ class Node:
         controller = self.config.controller
         return {
             "name": self.config.name,
-            "role": self.config.role,
+            "role": self.role,
             "pid": os.getpid(),
             "boot": self.boot,
             "addresses": [address_text(item) for item in self.network.own_addresses()],
             "serves": [self.names.describe(prefix) for prefix in self.serves],
+            "resolution_mode": self.stack.mode.value,
             "auto_migrate": self.automatic.view(),
             "adhoc": self.adhoc.on,
             "migrate_congestion": "keep" if self.data_path.keeping else "reset",

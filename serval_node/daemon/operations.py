@@ -10,10 +10,12 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from serval_node.control.enquiries import CapabilitiesSet, get_flow_ids
 from serval_node.control.messages import VERDICTS
 from serval_node.control.rules import (
     PROTOCOL_NAMES,
     get_address,
+    get_expectation,
     get_flag,
     get_float,
     get_integer,
@@ -63,6 +65,7 @@ class Operations:
             self._node.stack.release_flow(flow_id)
         connection.reserved.clear()
         connection.prepared.clear()
+        self._node.standbys.closed(connection)
 
     def _prefix(self, request: Request, key: str) -> Prefix:
         return self._node.names.naming.parse(get_text(request, key))
@@ -86,14 +89,16 @@ class Operations:
         outlook = node.stack.explain(prefix.service_id, _arrival(request), get_protocol(request))
         return {
             "name": node.config.name,
-            "role": node.config.role,
+            "role": node.role,
             "addresses": [address_text(item) for item in node.network.own_addresses()],
             "service_id": "0x" + prefix.raw.hex(),
             **views.explanation(outlook, node.names),
         }
 
-    def flows(self, _request: Request, _connection: Connection) -> dict[str, Any]:
-        return {"flows": views.flows(self._node)}
+    def flows(self, request: Request, _connection: Connection) -> dict[str, Any]:
+        wanted = get_flow_ids(request, "flow_ids")
+        rows = views.flows(self._node)
+        return {"flows": [row for row in rows if row["flow_id"] in wanted] if wanted else rows}
 
     def stat(self, _request: Request, _connection: Connection) -> dict[str, Any]:
         return {"counters": views.counters(self._node)}
@@ -338,13 +343,31 @@ class Operations:
 
     def rule_set(self, request: Request, _connection: Connection) -> dict[str, Any]:
         rule = hand_rule(self._node.names.naming, request)
-        self._node.rules.set(rule)
-        self._node.rules_changed()
+        self._node.rules.set(rule, get_expectation(request))
+        self._node.state_changed()
         return {"service": self._node.names.describe(rule.prefix), "prefix": str(rule.prefix)}
 
     def rule_remove(self, request: Request, _connection: Connection) -> dict[str, Any]:
-        self._node.rules.remove(self._prefix(request, "prefix"))
-        self._node.rules_changed()
+        removed = self._node.rules.remove(self._prefix(request, "prefix"))
+        self._node.state_changed()
+        return {"rule": removed.to_json()}
+
+    def mode(self, request: Request, _connection: Connection) -> dict[str, Any]:
+        asked = CapabilitiesSet.from_json(request)
+        self._node.set_capabilities(forwarding=asked.forwarding, mode=asked.mode)
+        return views.capabilities(self._node).to_json()
+
+    # -- programs that wait to be started
+
+    def standby(self, request: Request, connection: Connection) -> dict[str, Any]:
+        self._node.standbys.offer(connection, self._prefix(request, "service"))
+        return {"stream": True}
+
+    def standbys(self, _request: Request, _connection: Connection) -> dict[str, Any]:
+        return {"standbys": [item.to_json() for item in self._node.standbys.offers()]}
+
+    def start(self, request: Request, _connection: Connection) -> dict[str, Any]:
+        self._node.standbys.start(self._prefix(request, "service"), by="by hand")
         return {}
 
     def delayed(self, _request: Request, _connection: Connection) -> dict[str, Any]:
@@ -394,6 +417,7 @@ _OPERATIONS: dict[str, Operation] = {
         "listeners",
         "migrate",
         "migrate_congestion",
+        "mode",
         "names",
         "resolve",
         "router",
@@ -401,6 +425,9 @@ _OPERATIONS: dict[str, Operation] = {
         "rule_set",
         "sender",
         "snapshot",
+        "standby",
+        "standbys",
+        "start",
         "stat",
         "status",
         "table",

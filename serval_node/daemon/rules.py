@@ -16,6 +16,7 @@ from serval_node.control.rules import (
     PROTOCOLS,
     RuleSpec,
     TargetSpec,
+    get_float,
     get_list,
     get_text,
 )
@@ -25,7 +26,7 @@ from serval_node.io.sock_diag import InetSocket
 from serval_node.sal.service_table import Action, Entry, Rule, RuleError, Selector, ServiceTable, Slot, Target
 from serval_node.wire.ipv4 import PROTOCOL_TCP, Address, address, address_text
 from serval_node.wire.naming import Naming
-from serval_node.wire.serviceid import Prefix
+from serval_node.wire.serviceid import Prefix, ServiceID
 
 _DEFAULT = Prefix.default()
 _OUTSIDE = ("controller", "hand")
@@ -54,17 +55,24 @@ class RuleBook:
         self._listening = listening
         self._naming = naming
         self._is_local = is_local
-        self._policy_weights: dict[Prefix, tuple[tuple[str, int], ...]] = {}
+        # What the controller wants kept with its rules, and the table has no use for.
+        self._kept: dict[Prefix, RuleSpec] = {}
         self._demux: dict[tuple[Prefix, tuple[object, ...]], frozenset[int]] = {}
         self._stand_in: tuple[str, tuple[Address, ...]] = ("adhoc", ())
 
-    def set(self, spec: RuleSpec) -> None:
-        """Put a rule in the place of what the controller or a hand set for its prefix; raises RuleError.
+    def set(self, spec: RuleSpec, expect: str = "") -> None:
+        """Put a rule in the place of what the controller or a hand set for its prefix; raises RuleError, also where
+        such a rule is not "absent" or "present" as expected.
 
         A refused rule changes nothing.
         """
         if spec.origin not in _OUTSIDE:
             raise RuleError(f"a rule of origin {spec.origin} is set by listening, not by a message")
+        there = any(_rule_of(self._table.get(spec.prefix), origin) for origin in _OUTSIDE)
+        if expect == "absent" and there:
+            raise RuleError(f"there is a rule for {self._naming.describe(spec.prefix)} already: change or remove it")
+        if expect == "present" and not there:
+            raise RuleError(f"there is no rule for {self._naming.describe(spec.prefix)} to change: add one")
         cookies: dict[tuple[Prefix, tuple[object, ...]], frozenset[int]] = {}
         targets = []
         for item in spec.targets:
@@ -73,7 +81,7 @@ class RuleBook:
                 target, found = self._find_listener(target)
                 cookies[spec.prefix, target.identity] = found
             targets.append(target)
-        rule = Rule(spec.prefix, tuple(targets), Selector(spec.selector))
+        rule = Rule(spec.prefix, tuple(targets), Selector(spec.selector), spec.idle_timeout, spec.hard_timeout)
         try:
             self._replace(rule, spec.origin)
         except RuleError as error:
@@ -81,8 +89,8 @@ class RuleBook:
             raise RuleError(str(error).replace(str(spec.prefix), self._naming.describe(spec.prefix))) from None
         self._forget(spec.prefix)
         self._demux.update(cookies)
-        if spec.policy_weights:
-            self._policy_weights[spec.prefix] = spec.policy_weights
+        if spec.policy_weights or spec.decider:
+            self._kept[spec.prefix] = spec
 
     def _replace(self, rule: Rule, origin: str) -> None:
         other = next(name for name in _OUTSIDE if name != origin)
@@ -160,16 +168,23 @@ class RuleBook:
         cookies = frozenset(sock.cookie for sock, _ in chosen)
         return replace(target, listen_address=chosen[0][1].address), cookies
 
-    def remove(self, prefix: Prefix) -> None:
-        """Remove what the controller or a hand set for a prefix; raises RuleError when there is nothing."""
+    def remove(self, prefix: Prefix) -> RuleSpec:
+        """Remove what the controller or a hand set for a prefix, and return it with its counters; raises RuleError when
+        there is nothing.
+        """
         entry = self._table.get(prefix)
-        for origin in _OUTSIDE:
-            if _rule_of(entry, origin) is not None:
-                self._table.remove_rule(prefix, origin)
-                self._forget(prefix)
-                self._fill_in()
-                return
+        for spec in [] if entry is None else _specs(entry):
+            if spec.origin in _OUTSIDE:
+                removed = self._labelled(spec)
+                self._table.remove_rule(prefix, spec.origin)
+                self.ended(prefix)
+                return removed
         raise RuleError(f"there is no rule for {self._naming.describe(prefix)}")
+
+    def ended(self, prefix: Prefix) -> None:
+        """What the controller or a hand had set for a prefix is no longer in the table: by its time-out, for one."""
+        self._forget(prefix)
+        self._fill_in()
 
     def set_loads(self, prefix: Prefix, loads: Mapping[str, float]) -> None:
         """New load figures of a rule's targets by address; figures for addresses that are no targets are left
@@ -205,7 +220,7 @@ class RuleBook:
                 self._table.remove_target(prefix, slot.target, slot.origin)
 
     def _forget(self, prefix: Prefix) -> None:
-        self._policy_weights.pop(prefix, None)
+        self._kept.pop(prefix, None)
         for key in [key for key in self._demux if key[0] == prefix]:
             del self._demux[key]
 
@@ -217,31 +232,53 @@ class RuleBook:
         """The whole table, one rule per prefix and origin, counters filled in."""
         return tuple(self._labelled(spec) for entry in self._table.entries() for spec in _specs(entry))
 
+    def matching(self, service_id: ServiceID) -> tuple[RuleSpec, ...]:
+        """The rules whose prefixes cover a serviceID, longest first."""
+        return tuple(self._labelled(spec) for entry in self._table.matches(service_id) for spec in _specs(entry))
+
     def _labelled(self, spec: RuleSpec) -> RuleSpec:
-        weights = self._policy_weights.get(spec.prefix, ()) if spec.origin == "controller" else ()
-        return replace(spec, name=self._naming.name_text(spec.prefix), policy_weights=weights)
+        named = replace(spec, name=self._naming.name_text(spec.prefix))
+        kept = self._kept.get(spec.prefix)
+        if kept is None or spec.origin != kept.origin:
+            return named
+        return replace(named, policy_weights=kept.policy_weights, decider=kept.decider)
 
 
 def hand_rule(naming: Naming, body: Mapping[str, Any]) -> RuleSpec:
-    """A rule as a person writes it: {"prefix": any text form, "targets": [...], "selector": ...}; raises
-    ValueError.
+    """A rule as a person writes it: {"prefix": any text form, "targets": [...], "selector": ..., "idle_timeout": ...,
+    "hard_timeout": ...}; raises ValueError.
     """
-    targets = tuple(TargetSpec.from_json(item) for item in get_list(body, "targets"))
-    selector = get_text(body, "selector", DEFAULT_SELECTOR)
-    return RuleSpec(naming.parse(get_text(body, "prefix")), targets, selector, "hand")
+    return RuleSpec(
+        naming.parse(get_text(body, "prefix")),
+        tuple(TargetSpec.from_json(item) for item in get_list(body, "targets")),
+        get_text(body, "selector", DEFAULT_SELECTOR),
+        "hand",
+        idle_timeout=get_float(body, "idle_timeout", 0.0),
+        hard_timeout=get_float(body, "hard_timeout", 0.0),
+    )
 
 
 def _rule_of(entry: Entry | None, origin: str) -> Rule | None:
-    targets = () if entry is None else tuple(slot.target for slot in entry.slots if slot.origin == origin)
-    return None if entry is None or not targets else Rule(entry.prefix, targets, entry.selector)
+    slots = [] if entry is None else [slot for slot in entry.slots if slot.origin == origin]
+    if entry is None or not slots:
+        return None
+    return Rule(entry.prefix, tuple(slot.target for slot in slots), entry.selector, slots[0].idle, slots[0].hard)
 
 
 def _specs(entry: Entry) -> list[RuleSpec]:
-    by_origin: dict[str, list[TargetSpec]] = {}
+    by_origin: dict[str, list[Slot]] = {}
     for slot in entry.slots:
-        by_origin.setdefault(slot.origin, []).append(target_spec(slot))
+        by_origin.setdefault(slot.origin, []).append(slot)
     return [
-        RuleSpec(entry.prefix, tuple(targets), entry.selector.value, origin) for origin, targets in by_origin.items()
+        RuleSpec(
+            entry.prefix,
+            tuple(map(target_spec, slots)),
+            entry.selector.value,
+            origin,
+            idle_timeout=slots[0].idle,
+            hard_timeout=slots[0].hard,
+        )
+        for origin, slots in by_origin.items()
     ]
 
 

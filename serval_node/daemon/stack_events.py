@@ -10,8 +10,18 @@ from functools import partial
 
 from serval_node.control.messages import DelayNotify as DelayNotifyMessage
 from serval_node.control.messages import FlowEvent, NodeMessage
+from serval_node.control.messages import RuleExpired as RuleExpiredMessage
 from serval_node.daemon.blackouts import Blackouts
-from serval_node.sal.events import DelayNotify, Event, FlowClosed, FlowMigrated, FlowOpened, PathHeard, SynReceived
+from serval_node.sal.events import (
+    DelayNotify,
+    Event,
+    FlowClosed,
+    FlowMigrated,
+    FlowOpened,
+    PathHeard,
+    RuleExpired,
+    SynReceived,
+)
 from serval_node.wire.ipv4 import address_text
 from serval_node.wire.serviceid import Prefix
 
@@ -62,6 +72,20 @@ def flow_event(event: FlowOpened | FlowMigrated | FlowClosed) -> FlowEvent:
     )
 
 
+def rule_expired(event: RuleExpired) -> RuleExpiredMessage:
+    """The end of a rule by its time-out, for the controller."""
+    return RuleExpiredMessage(
+        event.prefix,
+        event.origin,
+        event.cause,
+        event.seconds,
+        event.packets,
+        event.bytes,
+        event.dropped_packets,
+        event.dropped_bytes,
+    )
+
+
 class StackEvents:
     """Hands each event on. `urgent` sends a message at once, `relaxed` makes and sends one with others of the same
     moment.
@@ -88,5 +112,7 @@ class StackEvents:
         self._blackouts.handle(event)
         if isinstance(event, DelayNotify):
             self._urgent(DelayNotifyMessage(Prefix.of(event.service_id), event.prefix))
+        elif isinstance(event, RuleExpired):
+            self._urgent(rule_expired(event))
         elif isinstance(event, (FlowOpened, FlowMigrated)) or (isinstance(event, FlowClosed) and event.opened):
             self._relaxed(partial(flow_event, event))

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
-from serval_node.control.rules import PROTOCOL_NAMES
+from serval_node.control.enquiries import Capabilities, FlowStat, Resolved
+from serval_node.control.rules import PROTOCOL_NAMES, RuleSpec
 from serval_node.daemon.names import HostNames
 from serval_node.daemon.rules import target_spec
 from serval_node.daemon.virtual_addresses import SAL0_ADDRESS
 from serval_node.sal.events import Refusal
-from serval_node.sal.explanation import Outlook, RuleOutlook, Standing, TargetOutlook
+from serval_node.sal.explanation import Outlook, Place, RuleOutlook, Standing, TargetOutlook
 from serval_node.sal.flow_table import Endpoint, Flow
 from serval_node.sal.service_table import Action, Entry, ServiceTable, Slot
 from serval_node.wire.ipv4 import PROTOCOL_UDP, address_text
-from serval_node.wire.naming import NAME_BITS
-from serval_node.wire.serviceid import Prefix
+from serval_node.wire.naming import NAME_BITS, Naming
+from serval_node.wire.serviceid import Prefix, ServiceID
 
 if TYPE_CHECKING:
     from serval_node.daemon.migrations import Outcome
@@ -62,7 +64,8 @@ def _target(slot: Slot) -> dict[str, Any]:
     else:
         where = ""
     counted = {"packets": 0, "bytes": 0, "dropped_packets": 0, "dropped_bytes": 0, "priority": 1, "weight": 1}
-    return {**counted, **target_spec(slot).to_json(), "origin": slot.origin, "where": where}
+    lifetime = {"idle_timeout": slot.idle, "hard_timeout": slot.hard}
+    return {**counted, **target_spec(slot).to_json(), **lifetime, "origin": slot.origin, "where": where}
 
 
 def explanation(outlook: Outlook, names: HostNames) -> dict[str, Any]:
@@ -183,6 +186,7 @@ def _endpoint(endpoint: Endpoint) -> str:
 def counters(node: Node) -> dict[str, int]:
     """Everything that is counted: drops and refusals by reason, the data path's totals, sizes of the tables."""
     totals = node.data_path.totals()
+    totals_of_rules = node.stack.service_table.totals
     out = {str(getattr(reason, "value", reason)): number for reason, number in node.stack.counters.items()}
     for reason, number in totals.drops.items():
         out[reason] = out.get(reason, 0) + number
@@ -203,6 +207,13 @@ def counters(node: Node) -> dict[str, int]:
         **node.stack.probing.liveness.counters,
         flows=len(node.stack.flows),
         rules=len(node.stack.service_table),
+        services=len(node.advertiser.registrations()),
+        instances=sum(binding.weight for binding in node.advertiser.registrations()),
+        resolved_packets=totals_of_rules.packets,
+        resolved_bytes=totals_of_rules.bytes,
+        dropped_packets=totals_of_rules.dropped_packets,
+        dropped_bytes=totals_of_rules.dropped_bytes,
+        delayed_packets=len(node.stack.waiting()),
         names=len(node.names.addresses.items()),
     )
     return out
@@ -218,8 +229,73 @@ def names(host_names: HostNames) -> list[dict[str, Any]]:
 
 
 def delayed(node: Node) -> list[dict[str, Any]]:
-    """Services with packets that wait for a verdict, and how many."""
-    return [
-        {"service": node.names.describe(service_id), "prefix": str(Prefix.of(service_id)), "packets": number}
-        for service_id, number in node.stack.delayed().items()
-    ]
+    """Services with packets that wait for a verdict, and how many; the packets' clients, oldest first."""
+    now = time.monotonic()
+    rows: dict[ServiceID, dict[str, Any]] = {}
+    for item in node.stack.waiting():
+        row = rows.setdefault(
+            item.service_id,
+            {
+                "service": node.names.describe(item.service_id),
+                "prefix": str(Prefix.of(item.service_id)),
+                "rule": node.names.describe(item.prefix),
+                "packets": 0,
+                "waiting": [],
+            },
+        )
+        row["packets"] += 1
+        client = "" if item.from_kernel else address_text(item.client)
+        row["waiting"].append({"client": client, "flow_id": item.client_flow, "seconds": now - item.since})
+    return list(rows.values())
+
+
+def capabilities(node: Node) -> Capabilities:
+    """What this node is set to do."""
+    limits = node.stack.limits
+    return Capabilities(
+        node.stack.forwarding, node.stack.mode.value, (limits.total, limits.per_service, limits.per_source)
+    )
+
+
+def resolved(outlook: Outlook, naming: Naming) -> Resolved:
+    """What `Stack.explain` foretells about a program's SYN, as the answer to RESOLVE."""
+    winner = next((rule for rule in outlook.rules if rule.place is Place.WINS), None)
+    if winner is None:
+        return Resolved(None, _word(outlook.refusal) or "")
+    chosen = [target for target in winner.targets if target.standing is Standing.CANDIDATE]
+    prefix = winner.entry.prefix
+    rule = RuleSpec(
+        prefix,
+        tuple(target_spec(target.slot) for target in chosen),
+        winner.selector.value,
+        chosen[0].slot.origin,
+        name=naming.name_text(prefix),
+    )
+    refusals = {target.refusal for target in chosen}
+    # What waits is not refused yet; of several targets one is enough.
+    waits = chosen[0].wait is not None
+    refusal = None if waits or None in refusals else chosen[0].refusal
+    return Resolved(rule, _word(refusal) or "")
+
+
+def flow_stats(rows: list[dict[str, Any]]) -> tuple[FlowStat, ...]:
+    """Rows of `flows` as the controller gets them."""
+    counters = ("packets_out", "bytes_out", "packets_in", "bytes_in")
+    return tuple(
+        FlowStat(
+            flow_id=row["flow_id"],
+            service=row["service"],
+            state=row["state"],
+            incoming=row["incoming"],
+            peer_flow=row["peer_flow"],
+            local=_plain(row["local"]),
+            peer=_plain(row["peer"]),
+            **{key: row[key] for key in counters},
+        )
+        for row in rows
+    )
+
+
+def _plain(place: str) -> str | None:
+    """The address of a place in a list, without what else stands there."""
+    return place.split()[0].partition(":")[0] if place else None

@@ -158,10 +158,14 @@ class Reader(Terminal):
     def _start(self, host: str, text: str) -> str:
         self._background.add(host)
         shown = self.prompt(text)
-        if service := _SERVICE.search(text):
+        service = _SERVICE.search(text)
+        if service and " standby " in text:
+            self._until(f"the offer of {host}", "servicectl services", rf"{re.escape(service[1])}.*{host} +standby")
+        elif service:
             # A person is slower than the controller; the next command is not.
             self._until(f"{service[1]} on {host}", f"{host} serval table {service[1]}", "DEMUX")
-            self._until(f"{service[1]} at the router", f"cleo serval table {service[1]}", f"FORWARD|{service[1]}")
+            if service[1].endswith(".example"):  # the block that a router serves
+                self._until(f"{service[1]} at the router", f"cleo serval table {service[1]}", f"FORWARD|{service[1]}")
         return shown
 
     def _until(self, what: str, line: str, wanted: str) -> None:

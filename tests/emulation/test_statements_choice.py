@@ -101,7 +101,7 @@ def test_delayed_syns_wait_for_the_controllers_rule(figure: Running) -> None:
         lambda: [{key: row[key] for key in waiting} for row in figure.ask("cleo", "delayed")["delayed"]] == [waiting],
     )
     assert [row.split() for row in figure.ctl("delayed").splitlines()[1:]] == [
-        ["cleo", "later.example", "later.example"]
+        ["cleo", "later.example", "later.example", "-"]
     ]
     assert log.read_text().count("delayed later.example/256 @ cleo") == 1, "one notification for four SYNs"
     assert all(client.poll() is None for client in clients)

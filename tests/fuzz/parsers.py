@@ -13,12 +13,13 @@ from serval_node.control import experimenter, messages, openflow
 from serval_node.control.channel import NodeChannel
 from serval_node.control.local import LineDecoder, ProtocolError
 from serval_node.control.rules import MessageError, RuleSpec, TargetSpec, forward
-from serval_node.daemon.control_server import ControlServer
+from serval_node.daemon.control_server import Connection, ControlServer
 from serval_node.daemon.dns import NameServer
 from serval_node.daemon.event_log import EventLog
 from serval_node.daemon.names import HostNames
 from serval_node.daemon.operations import _OPERATIONS, Operations
 from serval_node.daemon.rules import RuleBook
+from serval_node.daemon.standby import Standbys
 from serval_node.daemon.virtual_addresses import VirtualAddresses
 from serval_node.sal.service_table import Action, Target
 from serval_node.wire import sal_header
@@ -218,7 +219,12 @@ def _control_server() -> ControlServer:
         names=names,
         network=network,
         rules=RuleBook(stack.service_table, list, naming, lambda found: found == pair.a.address),
-        rules_changed=lambda: None,
+        state_changed=lambda: None,
+        standbys=Standbys(naming, lambda: None),
+        advertiser=_Node(registrations=tuple),
+        role="host",
+        set_capabilities=lambda **_fields: None,
+        delay_verdict=lambda _prefix, _verdict: 0,
         events=EventLog(names.describe),
         automatic=_Node(lost=lambda _flow: ""),
         config=SimpleNamespace(name="ann", role="host", hosts={"ann": A, "dan": E}),
@@ -234,7 +240,8 @@ def _control_server() -> ControlServer:
 def answer_requests(*lines: bytes) -> None:
     """Each line gets an answer that says what is wrong; what a request did must not harm the next."""
     server = _control_server()
-    connection: Any = SimpleNamespace(reserved=set(), prepared={})
+    connection: Any = Connection.__new__(Connection)
+    connection.reserved, connection.prepared, connection.push = set(), {}, lambda _message: None
     for line in lines:
         answer = server.answer(line, connection)
         json.dumps(answer)

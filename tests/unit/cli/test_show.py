@@ -14,7 +14,7 @@ HEADER = "SERVICEID ACTION SOCK/ADDR PRIO WEIGHT PACKETS BYTES DROPPED BY NOTE"
 
 def target(action: str, where: str, **fields: Any) -> dict[str, Any]:
     out = {"action": action, "where": where, "priority": 1, "weight": 1, "packets": 0, "bytes": 0, "dropped_packets": 0}
-    return {**out, "origin": "hand", **fields}
+    return {**out, "origin": "hand", "idle_timeout": 0.0, "hard_timeout": 0.0, **fields}
 
 
 def entry(service: str, *targets: dict[str, Any], **fields: Any) -> dict[str, Any]:

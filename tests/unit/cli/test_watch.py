@@ -24,6 +24,7 @@ WALL = 1_700_000_000.0
 
 def target(where: str, **fields: Any) -> dict[str, Any]:
     counted = {"packets": 0, "bytes": 0, "dropped_packets": 0, "origin": "controller", "priority": 1, "weight": 1}
+    counted |= {"idle_timeout": 0.0, "hard_timeout": 0.0}
     return {"action": "forward", "where": where, **counted, **fields}
 
 

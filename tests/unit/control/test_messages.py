@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import json
+from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from serval_node.control import experimenter, messages
+from serval_node.control.enquiries import FlowStat, Standby
 from serval_node.control.experimenter import MORE, Assembler, UnknownMessageType, decode, encode
 from serval_node.control.messages import Binding, DelayNotify, FlowEvent, NodeState, ServiceLoad
-from serval_node.control.rules import ACTIONS, ORIGINS, SELECTORS, MessageError, RuleSpec, TargetSpec, forward
-from serval_node.sal.service_table import Action, Selector
+from serval_node.control.rules import (
+    ACTIONS,
+    EXPECTATIONS,
+    ORIGINS,
+    RESOLUTION_MODES,
+    SELECTORS,
+    MessageError,
+    RuleSpec,
+    TargetSpec,
+    forward,
+)
+from serval_node.sal.delay_queue import DelayVerdict
+from serval_node.sal.service_table import Action, ResolutionMode, Selector
 from serval_node.wire.serviceid import Prefix
 
 numbers = st.integers(0, 2**32 - 1)
@@ -40,10 +53,25 @@ rules = st.builds(
     st.sampled_from(ORIGINS),
     st.text(max_size=20),
     weights.map(lambda pairs: tuple(sorted(pairs.items()))),
+    st.floats(0, 1e6),
+    st.floats(0, 1e6),
+    st.text(max_size=10),
 )
 bindings = st.builds(Binding, prefixes, st.none() | addresses, st.integers(1, 1000), st.text(max_size=20))
 notices = st.builds(DelayNotify, prefixes, prefixes)
 some = {"max_size": 3}
+modes = st.sampled_from(RESOLUTION_MODES)
+flow_stats = st.builds(
+    FlowStat,
+    numbers,
+    st.text(max_size=20),
+    st.sampled_from(("CONNECTED", "RESERVED")),
+    st.booleans(),
+    numbers,
+    st.none() | addresses,
+    st.none() | addresses,
+    *[st.integers(0, 2**63)] * 4,
+)
 all_messages = st.one_of(
     st.builds(
         NodeState,
@@ -55,6 +83,7 @@ all_messages = st.one_of(
         bindings=st.lists(bindings, **some).map(tuple),
         rules=st.lists(rules, **some).map(tuple),
         delayed=st.lists(notices, **some).map(tuple),
+        standbys=st.lists(st.builds(Standby, prefixes, st.text(max_size=20), st.booleans()), **some).map(tuple),
     ),
     st.builds(messages.Register, bindings),
     st.builds(messages.Unregister, prefixes),
@@ -65,17 +94,32 @@ all_messages = st.one_of(
         st.lists(st.builds(ServiceLoad, prefixes, numbers, numbers), **some).map(tuple),
         st.dictionaries(st.text(), numbers, **some),
     ),
-    st.builds(messages.Result, st.booleans(), st.text()),
+    st.builds(messages.Result, st.booleans(), st.text(), st.lists(rules, **some).map(tuple)),
     st.builds(messages.Rules, st.lists(rules, **some).map(tuple)),
     st.builds(messages.StateGet),
-    st.builds(messages.RuleSet, rules),
+    st.builds(messages.RuleSet, rules, st.sampled_from(EXPECTATIONS)),
     st.builds(messages.RuleRemove, prefixes, st.text()),
-    st.builds(messages.RulesGet),
+    st.builds(messages.RulesGet, st.none() | prefixes),
     st.builds(messages.Loads, prefixes, st.dictionaries(addresses, st.floats(0, 1e6), **some)),
-    st.builds(messages.DelayVerdict, prefixes, st.sampled_from(("release", "drop")), st.text()),
+    st.builds(messages.DelayVerdict, prefixes, st.sampled_from(messages.VERDICTS), st.text()),
     st.builds(messages.StatsGet),
     st.builds(messages.Migrate, st.sampled_from(messages.MIGRATE_KINDS), st.text(), st.text()),
+    st.builds(messages.Resolve, prefixes),
+    st.builds(messages.Resolved, st.none() | rules, st.text()),
+    st.builds(
+        messages.Capabilities, st.booleans(), st.sampled_from(RESOLUTION_MODES), st.tuples(numbers, numbers, numbers)
+    ),
+    st.builds(messages.CapabilitiesSet, st.none() | st.booleans(), st.none() | modes),
+    st.builds(messages.FlowsGet, st.lists(numbers, **some).map(tuple)),
+    st.builds(messages.Flows, st.lists(flow_stats, **some).map(tuple)),
+    st.builds(messages.RuleExpired, prefixes, st.text(), st.text(), st.floats(0, 1e9), numbers, numbers, numbers),
+    st.builds(messages.Start, prefixes, st.text()),
 )
+
+
+def test_every_message_has_a_number_of_its_own() -> None:
+    kinds = [kind.TYPE for kind in get_args(messages.Message)]
+    assert sorted(kinds) == sorted(messages.MessageType), "and each number a message"
 
 
 @given(all_messages, st.integers(1, 200))
@@ -97,14 +141,17 @@ def test_a_table_of_thousands_of_rules_fits() -> None:
     assert max(len(data) for _, data in pieces) + 16 <= 65535
 
 
+KEYS = ("prefix", "targets", "rules", "name", "role", "loads", "action", "service", "mode", "flows")
+
+
 @given(st.integers(0, 0x7FFFFFFF), st.binary(max_size=60) | st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(st.sampled_from(("prefix", "targets", "rules", "name", "role", "loads", "action")), inner),
+    | st.dictionaries(st.sampled_from(KEYS), inner),
     max_leaves=8,
 ).map(lambda value: json.dumps(value).encode()))  # fmt: skip
 def test_garbage_raises_nothing_but_message_errors(exp_type: int, body: bytes) -> None:
-    for kind in (exp_type, exp_type % 25):
+    for kind in (exp_type, exp_type % 30):
         try:
             decode(kind, body)
         except MessageError:
@@ -131,11 +178,45 @@ def test_garbage_raises_nothing_but_message_errors(exp_type: int, body: bytes) -
         ({"prefix": "0x12/8", "targets": [], "name": 7}, "name"),
         ({"prefix": "0x12/8", "targets": [], "policy_weights": {"dan": 0}}, "dan"),
         ({"prefix": "0x12/8", "targets": [], "policy_weights": [1]}, "weights"),
+        ({"prefix": "0x12/8", "targets": [], "idle_timeout": -1}, "time-out"),
+        ({"prefix": "0x12/8", "targets": [], "hard_timeout": "soon"}, "hard_timeout"),
+        ({"prefix": "0x12/8", "targets": [], "hard_timeout": 1e12}, "time-out"),
+        ({"prefix": "0x12/8", "targets": [], "decider": 5}, "decider"),
+        ({"prefix": "0x12/8", "targets": [], "expect": "perhaps"}, "expect"),
     ],
 )
 def test_a_bad_rule_is_refused_with_its_field(body: object, word: str) -> None:
     with pytest.raises(MessageError, match=word) as caught:
         decode(messages.MessageType.RULE_SET, json.dumps(body).encode())
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "word"),
+    [
+        ("RESOLVE", {}, "service"),
+        ("RESOLVE", {"service": 7}, "service"),
+        ("RESOLVED", {"rule": [1]}, "rule"),
+        ("CAPABILITIES", {"forwarding": True, "mode": "both"}, "mode"),
+        ("CAPABILITIES", {"forwarding": True, "mode": "all", "delay_limits": [1, 2]}, "delay_limits"),
+        ("CAPABILITIES", {"forwarding": True, "mode": "all", "delay_limits": [1, 2, -3]}, "delay_limits"),
+        ("CAPABILITIES_SET", {"forwarding": "yes"}, "forwarding"),
+        ("CAPABILITIES_SET", {"mode": None}, "mode"),
+        ("FLOWS_GET", {"flows": [1 << 32]}, "flows"),
+        ("FLOWS_GET", {"flows": "all"}, "flows"),
+        ("FLOWS", {"flows": [{"flow_id": 1}]}, "state"),
+        ("FLOWS", {"flows": [{"flow_id": 1, "state": "OPEN", "peer": "10.0.0"}]}, "peer"),
+        ("RULE_EXPIRED", {"prefix": "0x12/8", "origin": "hand", "cause": "idle"}, "seconds"),
+        ("START", {"name": "web.example"}, "prefix"),
+        ("NODE_STATE", {"name": "a", "role": "host", "boot": "", "addresses": [], "standbys": [{}]}, "prefix"),
+        ("DELAY_VERDICT", {"service": "0x12/8", "verdict": "perhaps"}, "verdict"),
+        ("RESULT", {"ok": True, "rules": [{"prefix": "0x12/8"}]}, "targets"),
+        ("RULES_GET", {"service": "web"}, "service"),
+    ],
+)
+def test_a_bad_message_is_refused_with_its_field(kind: str, body: object, word: str) -> None:
+    with pytest.raises(MessageError, match=word) as caught:
+        decode(messages.MessageType[kind], json.dumps(body).encode())
     assert "\n" not in str(caught.value)
 
 
@@ -162,6 +243,8 @@ def test_rules_are_the_same_whatever_the_order_the_loads_and_the_counters() -> N
 def test_actions_and_selectors_are_the_service_tables() -> None:
     assert set(ACTIONS) == {action.name.lower() for action in Action}
     assert set(SELECTORS) == {selector.value for selector in Selector}
+    assert list(RESOLUTION_MODES) == [mode.value for mode in ResolutionMode]
+    assert list(messages.VERDICTS) == [verdict.value for verdict in DelayVerdict]
 
 
 def test_datapath_ids_carry_the_tag() -> None:

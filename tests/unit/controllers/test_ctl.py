@@ -16,7 +16,7 @@ from controllers import ctl
             "unrecognized arguments: --weight 5",
         ),
         ("change cleo web.example drop now", "servicectl change NODE SERVICE drop", "unrecognized arguments: now"),
-        ("rules cleo dan", "servicectl rules", "unrecognized arguments: dan"),
+        ("rules cleo dan eve", "servicectl rules", "unrecognized arguments: eve"),
         ("nodes --tall", "servicectl nodes", "unrecognized arguments: --tall"),
         ("policy web.example hash dan=many", "servicectl policy", "error: 'dan=many' is not NODE=WEIGHT"),
     ],

@@ -14,6 +14,7 @@ from controllers.relearn import GRACE_SECONDS
 from controllers.requests import HandRequests
 from controllers.service_core import ANSWER_SECONDS, LOAD_INTERVAL, Answer, Output, Send, ServiceControl
 from serval_node.control import messages
+from serval_node.control.enquiries import Standby
 from serval_node.control.messages import Binding, DelayNotify, NodeState, Result
 from serval_node.control.rules import SELECTORS, RuleSpec, forward
 from serval_node.wire.naming import Naming
@@ -43,6 +44,7 @@ class FakeNode:
     log: list[messages.ControllerMessage] = field(default_factory=list)
     loads: dict[str, float] = field(default_factory=dict)
     flows: int = 0
+    standbys: tuple[Standby, ...] = ()
 
     def state(self) -> NodeState:
         rules = tuple(rule for rule in self.rules.values())
@@ -55,6 +57,7 @@ class FakeNode:
             tuple(self.bindings.values()),
             rules,
             tuple(self.delayed.values()),
+            self.standbys,
         )
 
     def obey(self, message: messages.ControllerMessage) -> messages.Message | None:
@@ -117,7 +120,7 @@ class World:
 
     def lose(self, name: str) -> None:
         self.connected.discard(name)
-        self.run(self.control.lost(self.nodes[name].dpid))
+        self.run(self.control.lost(self.nodes[name].dpid, self.now))
 
     def bind(self, name: str, prefix: Prefix = WEB, /, **options: Any) -> None:
         node = self.nodes[name]
@@ -736,4 +739,4 @@ def test_messages_of_unknown_nodes_are_ignored() -> None:
     assert world.control.handle(99, 1, messages.Register(Binding(WEB)), world.now) == []
     assert world.control.handle(1, 5, Result(True), world.now) == []
     assert world.control.handle(1, 5, messages.RuleSet(RuleSpec(WEB, (forward("1.1.1.1"),))), world.now) == []
-    assert world.control.lost(99) == []
+    assert world.control.lost(99, world.now) == []

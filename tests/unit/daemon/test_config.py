@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from serval_node.daemon.config import ConfigError, ControllerAddress, NodeConfig
+from serval_node.sal.delay_queue import DelayLimits
 
 
 def test_round_trip() -> None:
@@ -22,9 +23,12 @@ def test_round_trip() -> None:
         hosts={"ann": "10.0.1.1"},
         rules=({"prefix": "0x12/8"},),
         mtu=1500,
+        resolution_mode="all",
+        delay={"total": 10, "seconds": 2.5},
     )
     assert NodeConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
     assert config.forwarding
+    assert config.delay_limits == DelayLimits(total=10, seconds=2.5)
     assert not NodeConfig(name="ann").forwarding
 
 
@@ -44,6 +48,10 @@ def test_round_trip() -> None:
         ({"name": "ann", "controller": {"host": "127.0.0.1", "port": 0}}, "controller.port"),
         ({"name": "ann", "rules": ["x"]}, "'rules'"),
         ({"name": "ann", "offload": 1}, "true or false"),
+        ({"name": "ann", "resolution_mode": "some"}, "one of all, demux-only, forward-only, anycast"),
+        ({"name": "ann", "delay": {"totl": 5}}, "some of total, per_service, per_source, seconds"),
+        ({"name": "ann", "delay": {"total": 0}}, "delay.total"),
+        ({"name": "ann", "delay": {"seconds": 0}}, "delay.seconds"),
     ],
 )
 def test_refusals_name_the_key(data: object, message: str) -> None:

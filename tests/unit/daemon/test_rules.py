@@ -127,6 +127,44 @@ def test_a_rule_in_its_place_ends_the_following(book: RuleBook, table: ServiceTa
     assert where(table) == [("web.example", "forward", "10.0.0.1")]
 
 
+def test_a_rule_is_added_where_none_is_and_changed_where_one_is(book: RuleBook, table: ServiceTable) -> None:
+    """ADD and MOD of the original; a listener of the host's own is no rule from outside."""
+    table.add_target(WEB, LOCAL, "local")
+    with pytest.raises(RuleError, match=r"no rule for web\.example to change: add one"):
+        book.set(RuleSpec(WEB, (forward("10.0.0.1"),)), "present")
+    book.set(RuleSpec(WEB, (forward("10.0.0.1"),)), "absent")
+    with pytest.raises(RuleError, match=r"a rule for web\.example already: change or remove it"):
+        book.set(RuleSpec(WEB, (forward("10.0.0.2"),), origin="hand"), "absent")
+    book.set(RuleSpec(WEB, (forward("10.0.0.2"),), origin="hand"), "present")
+    assert [(spec.origin, spec.addresses) for spec in book.from_outside()] == [("hand", ("10.0.0.2",))]
+
+
+def test_a_removed_rule_is_given_back_with_its_counters(book: RuleBook, table: ServiceTable) -> None:
+    book.set(RuleSpec(WEB, (forward("10.0.0.1"),), hard_timeout=9.0, decider="start"))
+    entry = table.get(WEB)
+    assert entry is not None
+    entry.slots[0].counters.resolved(60)
+    removed = book.remove(WEB)
+    assert (removed.name, removed.hard_timeout, removed.decider) == ("web.example", 9.0, "start")
+    assert (removed.targets[0].packets, removed.targets[0].bytes) == (1, 60)
+
+
+def test_time_outs_survive_a_replacement_that_is_refused(book: RuleBook, table: ServiceTable) -> None:
+    timed = RuleSpec(WEB, (forward("10.0.0.1"),), idle_timeout=5.0, hard_timeout=60.0)
+    book.set(timed)
+    table.add_target(WEB, LOCAL, "local")
+    with pytest.raises(RuleError, match="only target"):
+        book.set(RuleSpec(WEB, (TargetSpec("delay"),), origin="hand"))
+    assert book.from_outside() == (timed,)
+
+
+def test_the_rules_of_a_service_are_those_that_its_syn_could_meet(book: RuleBook) -> None:
+    for prefix in (NAMING.block("example"), WEB, NAMING.bind_prefix("bulk.example"), Prefix.default()):
+        book.set(RuleSpec(prefix, (forward("10.0.0.1"),)))
+    met = book.matching(NAMING.service_id("web.example"))
+    assert [spec.prefix.bits for spec in met] == [80, 24, 0]
+
+
 def test_loads_reach_the_targets(book: RuleBook) -> None:
     book.set(RuleSpec(WEB, (forward("10.0.0.1"), forward("10.0.0.2")), "two-choices", "controller"))
     book.set_loads(WEB, {"10.0.0.2": 7.5, "10.0.0.9": 1})

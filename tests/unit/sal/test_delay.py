@@ -135,6 +135,7 @@ def test_queue_is_bounded_and_waiting_ends(where: str) -> None:
         assert not list(a.stack.flows)
 
 
+@pytest.mark.statement("S27")
 def test_a_service_and_a_sender_have_shares_of_the_queue() -> None:
     """S27: a popular name keeps no other out, nor does one client; a host's own programs count for the name only."""
     world = World()
@@ -160,10 +161,12 @@ def test_a_service_and_a_sender_have_shares_of_the_queue() -> None:
     assert own.stack.delayed() == {WEB_ID: 6} and clients[-1].error == "EHOSTUNREACH"
 
 
+@pytest.mark.statement("S27")
 def test_the_default_is_the_originals(figure: Figure) -> None:
     assert figure.c.stack.limits.total == 1024
 
 
+@pytest.mark.statement("S26", "S27")
 def test_a_refusal_fails_connect_at_once_wherever_the_packet_waits(figure: Figure, place: Host) -> None:
     clients = [figure.a.connect() for _ in range(3)]
     figure.world.run(0.1)
@@ -175,6 +178,7 @@ def test_a_refusal_fails_connect_at_once_wherever_the_packet_waits(figure: Figur
     assert not [flow for flow in figure.a.stack.flows if flow.state.name != "CLOSED"]
 
 
+@pytest.mark.statement("S27", "S30")
 def test_the_rule_counts_what_it_kept_and_what_it_lost(figure: Figure, place: Host) -> None:
     """Every SYN that met the rule is released, lost, waiting or a repetition; nothing else, and each once."""
     figure.e.serve()

@@ -20,6 +20,7 @@ def timed(host: Host, *names: str, **seconds: float) -> None:
     host.stack.service_table.set_rule(Rule(WEB_BIND, forward(*names), **seconds), "hand")  # type: ignore[arg-type]
 
 
+@pytest.mark.statement("S24")
 def test_a_hard_time_out_ends_a_rule_however_busy_it_is(figure: Figure) -> None:
     figure.e.serve()
     timed(figure.c, E, hard=10.0)
@@ -38,6 +39,7 @@ def test_a_hard_time_out_ends_a_rule_however_busy_it_is(figure: Figure) -> None:
     assert refused.error == "ECONNREFUSED", "the next shorter rule decides, and there is none"
 
 
+@pytest.mark.statement("S24")
 def test_an_idle_time_out_counts_from_the_last_packet(figure: Figure) -> None:
     figure.d.serve()
     figure.e.serve()

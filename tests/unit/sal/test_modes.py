@@ -34,6 +34,7 @@ def multicast(figure: Figure, place: str) -> Host:
     return host
 
 
+@pytest.mark.statement("S24", "S61")
 @pytest.mark.parametrize("place", ["client", "router"])
 @pytest.mark.parametrize("by", ["mode", "rule"])
 def test_all_sends_a_copy_to_each_target_and_the_first_answer_wins(figure: Figure, place: str, by: str) -> None:
@@ -64,6 +65,7 @@ def test_a_repeated_syn_goes_to_all_again(figure: Figure) -> None:
     assert counted(host) == (2, {address(D): 2, address(E): 2})
 
 
+@pytest.mark.statement("S61")
 def test_anycast_takes_one_whatever_the_number_of_targets(figure: Figure) -> None:
     host = multicast(figure, "router")
     assert host.stack.mode is ResolutionMode.ANYCAST, "the default"
@@ -95,6 +97,7 @@ def mixed(figure: Figure) -> Figure:
     return figure
 
 
+@pytest.mark.statement("S61")
 @pytest.mark.parametrize(
     ("mode", "here", "there"),
     [
