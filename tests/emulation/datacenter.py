@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from serval_node.capture.pcap import read_ipv4
-from serval_node.wire.ipv4 import PROTOCOL_SERVAL, Ipv4Header, address_text
+from serval_node.wire.encapsulation import open_packet
+from serval_node.wire.errors import DropReason, WireError
+from serval_node.wire.ipv4 import Ipv4Header, address_text
 from serval_node.wire.sal_header import SalPacket, decode
 from serval_node.wire.transport import TcpHeader
 from testbed import hosts, nodes
@@ -113,13 +115,16 @@ class Seen:
 
 
 def serval_packets(path: Path) -> list[Seen]:
-    """The Serval packets of a pcap file."""
+    """The Serval packets of a pcap file, raw and inside UDP."""
     found = []
     for record in read_ipv4(path):
-        header = Ipv4Header.decode(record.data)
-        if header.protocol == PROTOCOL_SERVAL:
-            packet = record.data[: header.total_length]
-            found.append(Seen(record.time, packet, header, decode(header.payload(packet))))
+        try:
+            header, payload = open_packet(record.data)
+        except WireError as error:
+            if error.reason is not DropReason.UNKNOWN_PROTOCOL:
+                raise
+            continue
+        found.append(Seen(record.time, record.data[: header.total_length], header, decode(payload)))
     return found
 
 

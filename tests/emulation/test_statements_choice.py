@@ -87,7 +87,8 @@ def test_the_rule_that_the_syn_meets_on_arrival_decides(group: Running) -> None:
     finally:
         group.net.run_in("r1", ["sysctl", "-q", "-w", "net.ipv4.ip_forward=1"])
     assert heard(client) == "gus"
-    assert chosen(group, "web.example", before) == ["gus"], "no SYN had arrived before"
+    # A repeated SYN comes raw and inside UDP.
+    assert {*chosen(group, "web.example", before)} == {"gus"}, "no SYN had arrived before"
 
 
 @pytest.mark.statement("S26")
