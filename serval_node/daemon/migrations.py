@@ -73,27 +73,45 @@ class Migrations:
         if link is not None:
             there = {entry.address for entry in self._network.addresses if entry.link_index == link.index}
         else:
-            there = {_address(place)}
+            there = {self._parsed(place)}
             if not there & {flow.local_address for flow in self.open_flows()}:
-                self.address_of(place)
+                self._check_own(place)
         return [flow for flow in self.open_flows() if flow.local_address in there]
 
     def address_of(self, place: str) -> Address:
-        """The address that an interface has, or ``place`` itself if it is one of ours. Raises ValueError."""
+        """The address that an interface has, or ``place`` itself if it is one of ours; its link is up. Raises
+        ValueError.
+        """
         link = self._network.link_named(place)
         if link is None:
-            if place == "sal0":
-                raise ValueError(f"sal0 is Serval's own and leads nowhere: {self._places()}")
-            wanted = _address(place)
-            if not self._network.is_local(wanted):
-                raise ValueError(f"{place} is neither an interface nor an address of this host: {self._places()}")
-            return wanted
+            return self._own_address(place)
         found = [entry.address for entry in self._network.addresses if entry.link_index == link.index]
         if not found:
             raise ValueError(f"{place} has no IPv4 address: {self._places()}")
         if not link.up:
             raise ValueError(f"{place} is down or has no carrier: {self._places()}")
         return found[0]
+
+    def _own_address(self, place: str) -> Address:
+        wanted = self._check_own(place)
+        link = self._network.link_of(wanted)
+        if link is not None and not link.up:
+            raise ValueError(f"{link.name} of {place} is down or has no carrier: {self._places()}")
+        return wanted
+
+    def _check_own(self, place: str) -> Address:
+        wanted = self._parsed(place)
+        if not self._network.is_local(wanted):
+            raise ValueError(f"{place} is neither an interface nor an address of this host: {self._places()}")
+        return wanted
+
+    def _parsed(self, place: str) -> Address:
+        if place == "sal0":
+            raise ValueError(f"sal0 is Serval's own and leads nowhere: {self._places()}")
+        try:
+            return address(place)
+        except ValueError:
+            raise ValueError(f"{place!r} is neither an interface nor an IPv4 address: {self._places()}") from None
 
     def _places(self) -> str:
         known = []
@@ -120,10 +138,3 @@ class Migrations:
 
 def _is_open(flow: Flow) -> bool:
     return flow.state in ESTABLISHED and flow.state is not State.TIMEWAIT
-
-
-def _address(text: str) -> Address:
-    try:
-        return address(text)
-    except ValueError:
-        raise ValueError(f"{text!r} is neither an interface nor an IPv4 address") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -285,6 +286,14 @@ def test_refusals(ann: Host, dan: Host) -> None:
         ann, "migrate", service="web.example", to="wlan7"
     )
     assert "has no flow 1" in refusal(ann, "migrate", flow_id=1, to="eth1")
+    refused = partial(refusal, ann, "migrate", service="web.example")
+    ann.run("ip", "link", "set", "eth1", "down")
+    try:
+        for place, says in (("eth1", "eth1 is down"), (ETH1, f"eth1 of {ETH1} is down")):
+            wait_for("its refusal", lambda place=place, says=says: says in refused(to=place))
+    finally:
+        ann.run("ip", "link", "set", "eth1", "up")
+    wait_for("the link", lambda: "no flow to move" in refused(to="eth1"))
     assert "no flow to move" in refusal(ann, "migrate", service="web.example", to="eth1")
     assert "one of 'flow_id', 'from' and 'service'" in refusal(ann, "migrate", to="eth1")
     failed = ann.serval("migrate", "flow", "0", "eth1", check=False)
