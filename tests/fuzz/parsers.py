@@ -218,7 +218,7 @@ def _control_server() -> ControlServer:
         stack=stack,
         names=names,
         network=network,
-        rules=RuleBook(stack.service_table, list, naming, lambda found: found == pair.a.address),
+        rules=RuleBook(stack.service_table, lambda _protocol: [], naming, lambda found: found == pair.a.address),
         state_changed=lambda: None,
         standbys=Standbys(naming, lambda: None),
         advertiser=_Node(registrations=tuple),
