@@ -21,7 +21,6 @@ STOP_SECONDS = 5.0
 ENDING_SECONDS = 0.5
 POLL_SECONDS = 0.01
 MAX_REPORT = 1 << 20
-NODE_OPTIONS = ("auto_migrate", "adhoc", "adhoc_relay", "adhoc_hops", "find_router")
 EVERYTHING = "0x00/0"  # the prefix of every serviceID
 
 
@@ -31,10 +30,14 @@ def configurations(
     providers: Mapping[str, int],
     controller: tuple[str, int] | None,
 ) -> dict[str, dict[str, Any]]:
-    """What each node is told at its start, by name. `addresses` holds all hosts, `controller` is host and port."""
+    """What each node is told at its start, by name. `addresses` holds all hosts, `controller` is host and port.
+
+    What else a topology says of a node is the node's to check: it refuses what it does not know.
+    """
     channel = None if controller is None else {"host": controller[0], "port": controller[1]}
     return {
         host.name: {
+            **host.options,
             "name": host.name,
             "node_id": number,
             "role": host.options["role"],
@@ -43,7 +46,6 @@ def configurations(
             "controller": channel,
             "run_dir": str(host.run_directory),
             "hosts": dict(addresses),
-            **{key: host.options[key] for key in NODE_OPTIONS if key in host.options},
         }
         for number, host in enumerate(serval_hosts, 1)
     }

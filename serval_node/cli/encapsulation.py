@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from serval_node.cli.errors import CommandError
 from serval_node.cli.output import columns, print_json
 from serval_node.control.local import Client
 
@@ -35,6 +36,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser], as
 
 
 def encapsulation(client: Client, options: argparse.Namespace) -> int:
+    if options.mode == "default" and options.peer is None:
+        raise CommandError("default needs --peer: it takes back what was chosen for that network", 2)
     fields = {key: value for key, value in (("mode", options.mode), ("peer", options.peer)) if value is not None}
     answer = client.request("encapsulation", **fields)
     if options.json:

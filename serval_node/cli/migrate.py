@@ -149,7 +149,8 @@ def _wish(words: list[str]) -> dict[str, Any]:
     if state not in ("on", "off") or len(triggers) > 1 or not set(triggers) <= {*TRIGGERS, "all"}:
         raise CommandError(
             f"`serval migrate auto {' '.join(words)}`: what is wanted is `on` or `off`, alone for all triggers or "
-            f"after one of {', '.join(TRIGGERS)}"
+            f"after one of {', '.join(TRIGGERS)}",
+            2,
         )
     fields: dict[str, Any] = {"on": state == "on"}
     if triggers and triggers != ["all"]:

@@ -75,6 +75,14 @@ def test_a_command_that_is_missing(nobody: str, capsys: pytest.CaptureFixture[st
     assert capsys.readouterr().err == "serval: no command: serval run --service NAME -- COMMAND [ARGUMENT...]\n"
 
 
+@pytest.mark.parametrize("words", [["migrate", "auto", "foo", "on"], ["encapsulation", "default"]], ids=" ".join)
+def test_words_that_do_not_go_together_have_status_2_too(
+    nobody: str, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--control", nobody, *words]) == 2
+    assert capsys.readouterr().err.startswith("serval: ")
+
+
 def test_a_full_disk_is_one_clear_line(nobody: str) -> None:
     words = ["--control", nobody, "watch", "--seconds", "0.3", "--interval", "0.2"]
     with open("/dev/full", "w") as full:
