@@ -5,13 +5,10 @@ A step prints what a person would type, what came out, and PASS or FAIL with the
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from testbed import hosts, nodes
-from testbed.errors import TestbedError
+from testbed import nodes
 from testbed.hosts import ServalHost
 from testbed.network import Say, ServalNetwork
-from testbed.tour import StepFailed
+from testbed.tour_steps import Step, StepFailed, run_steps, show
 
 CONNECTS = 8
 WAIT_SECONDS = 5.0
@@ -29,22 +26,13 @@ class AdHocTour:
 
     def run(self) -> int:
         """All steps, also after one that failed; returns the exit status: 0 when all passed."""
-        steps: list[tuple[str, Callable[[], str]]] = [
+        steps: list[Step] = [
             (f"an unmodified program finds {self._web.name} by broadcast", self._curl),
             ("one connect, step by step", self._trace),
             (f"{CONNECTS} connects: one instance stays with each, the others free what they had", self._losers),
             (f"{self._far.name} is found beyond the link, by relays", self._flood),
         ]
-        failed = 0
-        for number, (title, step) in enumerate(steps, 1):
-            self._say(f"\n[{number}/{len(steps)}] {title}")
-            try:
-                self._say(f"PASS {step()}")
-            except (StepFailed, TestbedError) as error:
-                failed += 1
-                self._say(f"FAIL {error}")
-        self._say(f"\ntour: {len(steps) - failed} of {len(steps)} steps passed")
-        return 1 if failed else 0
+        return run_steps(steps, self._say)
 
     # -- the steps: each returns what it has seen to be right, or raises
 
@@ -102,9 +90,4 @@ class AdHocTour:
         return nodes.ask(host, "stat")["counters"].get(name, 0)
 
     def _show(self, host: ServalHost, *words: str, at_most: int = 40) -> str:
-        self._say(f"  {host.name}> {' '.join(words)}")
-        output = hosts.run(host, words, timeout=30.0)
-        lines = output.rstrip().splitlines()
-        for line in lines[:at_most]:
-            self._say(f"    {line}")
-        return output
+        return show(host, *words, say=self._say, at_most=at_most)

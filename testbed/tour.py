@@ -7,14 +7,14 @@ client, its service routers and its first two services: one replicated, one for 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from testbed import hosts, nodes
 from testbed.calibration import received_rate
-from testbed.errors import TestbedError
 from testbed.hosts import ServalHost
 from testbed.network import Say, ServalNetwork
+from testbed.tour_steps import COMMAND_SECONDS, Step, StepFailed, run_steps, show
 from topologies.declarations import Service
 
 CONNECTS = 24
@@ -25,13 +25,8 @@ GOOD_SHARE = 0.8
 """Below this share of the asked rate the bulk step says so: this is a tour and no measurement, and the machine may have
 other things to do. It fails when no data comes, or when it comes by another way."""
 
-CONNECT_SECONDS = 30.0
 STRAY_BYTES = 20_000
 """What may come to a service router during a bulk transfer: first packets, ARP, switches' probes; never the data."""
-
-
-class StepFailed(Exception):
-    """What a step showed is not what it should be; one line."""
 
 
 class Tour:
@@ -47,7 +42,7 @@ class Tour:
 
     def run(self) -> int:
         """All steps, also after one that failed; returns the exit status: 0 when all passed."""
-        steps: list[tuple[str, Callable[[], str]]] = [
+        steps: list[Step] = [
             (f"an unmodified program reaches {self._web.name}", self._curl),
             (f"{CONNECTS} connects are split over the instances", self._split),
             ("one connect, step by step", self._trace),
@@ -55,16 +50,7 @@ class Tour:
             (f"bulk data to {self._bulk.name} goes directly, not through the service router", self._transfer),
             (f"an instance of {self._web.name} is killed, and new connects go to the others", self._kill),
         ]
-        failed = 0
-        for number, (title, step) in enumerate(steps, 1):
-            self._say(f"\n[{number}/{len(steps)}] {title}")
-            try:
-                self._say(f"PASS {step()}")
-            except (StepFailed, TestbedError) as error:
-                failed += 1
-                self._say(f"FAIL {error}")
-        self._say(f"\ntour: {len(steps) - failed} of {len(steps)} steps passed")
-        return 1 if failed else 0
+        return run_steps(steps, self._say)
 
     # -- the steps: each returns what it has seen to be right, or raises
 
@@ -118,7 +104,7 @@ class Tour:
         before = _received(router)
         words = ["iperf3", "--client", self._bulk.name, "--time", str(BULK_SECONDS)]
         self._say(f"  {self._client.name}> {' '.join(words)}")
-        result = json.loads(hosts.run(self._client, [*words, "--json"], timeout=CONNECT_SECONDS))
+        result = json.loads(hosts.run(self._client, [*words, "--json"], timeout=COMMAND_SECONDS))
         passed = _received(router) - before
         total, rate = result["end"]["sum_received"]["bytes"], received_rate(result)
         self._say(f"    {self._bulk.hosts[0]} received {total / 1e6:.1f} MB; {rate:.1f} Mbit/s, slow start included")
@@ -147,14 +133,7 @@ class Tour:
     # -- what the steps are made of
 
     def _show(self, host: ServalHost, *words: str, at_most: int = 40) -> str:
-        self._say(f"  {host.name}> {' '.join(words)}")
-        output = hosts.run(host, words, timeout=CONNECT_SECONDS)
-        lines = output.rstrip().splitlines()
-        for line in lines[:at_most]:
-            self._say(f"    {line}")
-        if len(lines) > at_most:
-            self._say(f"    ... {len(lines) - at_most} more")
-        return output
+        return show(host, *words, say=self._say, at_most=at_most)
 
     def _connect(self, count: int) -> dict[str, int]:
         """Connects by name; how many reached which host. Raises StepFailed when one failed."""
