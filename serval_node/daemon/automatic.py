@@ -4,7 +4,7 @@ because nothing comes back. Each of the triggers can be switched.
 A flow is lost where it is when its address has gone, its link is down, no route is left over its link, or its path is
 silent. It moves to the best address that is not; while there is none it waits, which is told once, and goes as soon as
 a link, an address or a route comes. Where routing prefers another address than it did, a flow follows while its old
-path still carries it.
+path still carries it. When the peer has moved to where no route leads over the flow's link, it goes where one does.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from serval_node.wire.ipv4 import Address
 
 NO_ANSWER = "no answer on this path"
 _LINK_DOWN, _ADDRESS_REMOVED, _NO_ROUTE, _ROUTE_CHANGED = "link down", "address removed", "no route", "route changed"
+_PEER_ELSEWHERE = "no route to the peer's new address"
 _TRIGGER_OF = {
     _LINK_DOWN: "link",
     _ADDRESS_REMOVED: "address",
@@ -35,6 +36,8 @@ _TRIGGER_OF = {
 }
 # A path that was silent is not tried again for so long; and so long it is the last to be tried.
 NOT_AGAIN, LAST_CHOICE = 2.0, 60.0
+# So long after a move of its own a client does not go after its peer.
+STAYS = 1.0
 # So many silent paths are remembered without a look whether some are old.
 _FEW = 256
 
@@ -111,7 +114,8 @@ class AutomaticMoves:
                 # The peer has just been heard there.
                 self._silent.pop((_place(flow), flow.peer), None)
                 self._routes.note(_ends(flow))
-                self._consider(flow, event.time)
+                if not self._consider(flow, event.time) and isinstance(event, PeerMoved):
+                    self._go_along(flow, event)
         elif isinstance(event, PathSilent):
             path = event.address, Place(event.peer, event.ports)
             self._forget_old(event.time)
@@ -131,7 +135,7 @@ class AutomaticMoves:
     def _reconsider(self, path: _Path, happened: float) -> None:
         for flow in self._migrations.open_flows():
             if (_place(flow), flow.peer) == path:
-                self._consider(flow, happened)
+                self._consider(flow, max(happened, flow.placed))
 
     # -- decisions
 
@@ -162,6 +166,25 @@ class AutomaticMoves:
         if now < self._silent.get((preferred, flow.peer), -LAST_CHOICE) + LAST_CHOICE:
             return
         self._move(flow, preferred, Cause(_ROUTE_CHANGED, False, happened, now))
+
+    def _go_along(self, flow: Flow, event: PeerMoved) -> None:
+        """The peer has moved. If no route leads there over this flow's link, as one did to where it was, what is sent
+        from here does not arrive; the flow goes to an address from which one does, if there is any.
+
+        Both ends may move at the same time, past each other. If then each went after the other, they would change
+        places for ever: it is the server that goes, and a client that has just moved stays.
+        """
+        record, network, now = flow.migration, self._network, time.monotonic()
+        moved = None if record is None else record.moved
+        if "route" not in self.wanted or (not flow.server and moved is not None and now < moved + STAYS):
+            return
+        # Where this flow was when the peer was there.
+        before = flow.local_address if record is None or record.move is None else record.move.left
+        if network.has_route(_place(flow), flow.peer.address) or not network.has_route(before, event.source):
+            return
+        target = self._way_out(flow, _NO_ROUTE, now)
+        if target is not None:
+            self._move(flow, target, Cause(_PEER_ELSEWHERE, True, event.asked, now))
 
     def _move(self, flow: Flow, target: Address, why: Cause) -> bool:
         outcome = self._migrations.start(flow, target, why)

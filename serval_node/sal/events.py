@@ -272,7 +272,9 @@ class PathBack:
 
 @dataclass(slots=True)
 class PathSilent:
-    """No answer on the path between these addresses; nothing has come from the peer since ``since``."""
+    """No answer on the path between these addresses; nothing has come from the peer since ``since``, counted from when
+    the first of the flows that are there came.
+    """
 
     time: float
     address: Address

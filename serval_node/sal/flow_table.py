@@ -58,7 +58,7 @@ class Flow:
     __slots__ = (
         "asked", "attempts", "control", "created", "datagrams", "deadline", "fast", "fin_acked", "fin_end",
         "initial_ack", "initial_seq", "keepalive_due", "kernel_local", "kernel_peer", "local_address", "local_flow",
-        "marked", "migration", "peer_address", "peer_flow", "peer_mtu", "ports", "protocol", "request_key",
+        "marked", "migration", "peer_address", "peer_flow", "peer_mtu", "placed", "ports", "protocol", "request_key",
         "reset_sent", "resetting", "server", "service_id", "sources", "state", "syn_ack", "syn_sent", "syn_window",
         "syns", "target", "third_ack", "third_ack_due", "unconfirmed",
     )  # fmt: skip
@@ -76,6 +76,8 @@ class Flow:
         self.state = State.INIT
         self.local_address: Address = b""
         self.peer_address: Address | None = None
+        # When it came to the path between these addresses.
+        self.placed = now
         # Of UDP encapsulation; None: raw packets.
         self.ports: UdpPorts | None = None
         # The forms in which a client's SYN came, in this order: its SYN-ACK goes out in each.

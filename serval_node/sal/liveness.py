@@ -62,7 +62,7 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Silent:
-    """No answer on this path; nothing has come since ``since``."""
+    """No answer on this path; nothing has come since ``since``, which is not before a flow came there."""
 
     path: PathKey
     since: float
@@ -83,6 +83,9 @@ class Flows(Protocol):
 
     def any_at(self, path: PathKey) -> int | None:
         """Some open flow that uses this path."""
+
+    def used_since(self, path: PathKey) -> float | None:
+        """When the first of the open flows that use this path came to it."""
 
 
 @dataclass(slots=True)
@@ -373,7 +376,7 @@ class Liveness:
             return []
         check = path.check
         if check is not None and check.sent >= PROBES:
-            return [self._fail(path, now)]
+            return [self._fail(path, now, flows)]
         if check is None and path.silent_since is None and path.measure is not None and path.measure <= now:
             return self._measure(path, now)
         if check is None:
@@ -418,7 +421,7 @@ class Liveness:
             del self._asked[number]
         path.probes.clear()
 
-    def _fail(self, path: Path, now: float) -> Silent:
+    def _fail(self, path: Path, now: float, flows: Flows) -> Silent:
         first = path.silent_since is None
         assert path.check is not None
         since = path.heard if path.heard is not None else path.check.started
@@ -431,4 +434,8 @@ class Liveness:
         if path.rechecks < RECHECKS:
             path.recheck = now + min(RECHECK_FIRST * 2**path.rechecks, RECHECK_LONGEST)
             path.rechecks += 1
-        return Silent(path.key, path.silent_since if path.silent_since is not None else since)
+        if path.silent_since is not None:
+            since = path.silent_since
+        came = flows.used_since(path.key)
+        # What the path did before is no flow's silence.
+        return Silent(path.key, since if came is None else max(since, came))

@@ -57,6 +57,7 @@ class Migration:
         record.step(Step.MOVE)
         left = record.move.left if record.move is not None else flow.local_address
         record.move = Move(left, address, cause, now)
+        record.moved = now
         context.events.append(
             FlowMigrating(now, flow.local_flow, flow.service_id, cause.text, flow.local_address, address)
         )
@@ -64,7 +65,7 @@ class Migration:
             # A peer of ours takes data by the flowID alone (S10); nothing more is lost on the dead path. Where a server
             # still waits for the third ACK, it understands nothing else, and takes our address from there.
             self._recovery.doubt(flow)
-            self._relocate(flow, address, flow.peer)
+            self._relocate(flow, address, flow.peer, now)
         return flow.control.begin(_RSYN, now)
 
     def announce(self, flow: Flow, now: float) -> Control:
@@ -147,7 +148,7 @@ class Migration:
         if move.cause.lost and place != (flow.local_address, flow.peer):
             # What was sent in the meantime went to the old path, or to where the peer is not.
             self._recovery.doubt(flow)
-        self._relocate(flow, *place)
+        self._relocate(flow, *place, now)
         self._send_ack(flow, source)
         if move.cause.lost:
             self._recovery.send_again(flow, report)
@@ -276,7 +277,7 @@ class Migration:
 
     def _follow(self, flow: Flow, peer_move: PeerMove, now: float) -> None:
         old, new = flow.peer, peer_move.place
-        if self._relocate(flow, flow.local_address, new):
+        if self._relocate(flow, flow.local_address, new, now):
             addresses = old.address, new.address
             event = PeerMoved(now, flow.local_flow, flow.service_id, *addresses, peer_move.asked, old.ports, new.ports)
             self._context.events.append(event)
@@ -292,11 +293,12 @@ class Migration:
         event = PathHeard(now, flow.local_flow, flow.service_id, flow.local_address, flow.peer_address)
         self._context.events.append(event)
 
-    def _relocate(self, flow: Flow, local: Address, peer: Place) -> bool:
+    def _relocate(self, flow: Flow, local: Address, peer: Place, now: float) -> bool:
         """Where the flow is from now on; whether that changes anything."""
         if (local, peer) == (flow.local_address, flow.peer):
             return False
         flow.local_address, (flow.peer_address, flow.ports) = local, peer
+        flow.placed = now
         if flow.migration is not None:
             flow.migration.heard = False
         self._context.reinstall(flow)

@@ -105,15 +105,16 @@ class PeerMove:
 
 class MigrationRecord:
     """What a flow keeps about moves. None on a flow that never moved. ``heard``: whether a segment of its transport has
-    come since its addresses changed last.
+    come since its addresses changed last. ``moved`` is when our own latest move began, keep-alives aside.
     """
 
-    __slots__ = ("heard", "move", "peer_move", "state")
+    __slots__ = ("heard", "move", "moved", "peer_move", "state")
 
     def __init__(self) -> None:
         self.state = MigrationState.INITIAL
         self.heard = True
         self.move: Move | None = None
+        self.moved: float | None = None
         self.peer_move: PeerMove | None = None
 
     def step(self, step: Step) -> bool:

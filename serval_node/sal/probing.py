@@ -127,6 +127,9 @@ class Probing:
     def any_at(self, path: PathKey) -> int | None:
         return next((flow.local_flow for flow in self._context.flows if self._watched(flow) == path), None)
 
+    def used_since(self, path: PathKey) -> float | None:
+        return min((flow.placed for flow in self._context.flows if self._watched(flow) == path), default=None)
+
     def _watched(self, flow: Flow) -> PathKey | None:
         """The path of a flow that is judged; None where the peer cannot answer, or needs no network to."""
         settled = flow.state in ESTABLISHED and flow.state is not State.TIMEWAIT

@@ -11,22 +11,26 @@ from serval_node.daemon import automatic
 from serval_node.daemon.automatic import AutomaticMoves
 from serval_node.daemon.migrations import Migrations
 from serval_node.io.netlink import InterfaceAddress, Link, NetworkChange
-from serval_node.sal.events import PathAnswers, PathBack, PathLost, PathSilent
+from serval_node.sal.events import FlowMigrating, PathAnswers, PathBack, PathLost, PathSilent
 from serval_node.wire.ipv4 import Address, address
 from tests.unit.sal.conftest import A, E
-from tests.unit.sal.test_migration import A2, A3, Moving, make_moving
+from tests.unit.sal.test_migration import A2, A3, E2, Moving, make_moving
+from tests.unit.sal.world import Host
 
 HERE, OTHER, THIRD, PEER = address(A), address(A2), address(A3), address(E)
 
 
 @dataclass
 class Network:
-    """Host a's links: eth0 with A, eth1 with A2; A3 is a second address of eth0 where a test wants it."""
+    """Host a's links: eth0 with A, eth1 with A2; A3 is a second address of eth0 where a test wants it. ``unrouted``:
+    (source, destination) without a route.
+    """
 
     links: dict[int, Link] = field(default_factory=lambda: {n: Link(n, f"eth{n}", 1500, True, False) for n in (0, 1)})
     addresses: tuple[InterfaceAddress, ...] = (InterfaceAddress(0, HERE, 24), InterfaceAddress(1, OTHER, 24))
     chosen: Address | None = HERE
     routed: dict[Address, bool] = field(default_factory=lambda: {HERE: True, OTHER: True, THIRD: True})
+    unrouted: set[tuple[Address, Address]] = field(default_factory=set)
 
     def own_addresses(self) -> list[Address]:
         return [entry.address for entry in self.addresses]
@@ -38,7 +42,7 @@ class Network:
         return self.chosen
 
     def has_route(self, source: Address, destination: Address) -> bool:
-        return self.routed[source]
+        return self.routed[source] and (source, destination) not in self.unrouted
 
     def down(self, number: int) -> None:
         self.links[number] = Link(number, f"eth{number}", 1500, False, False)
@@ -47,11 +51,19 @@ class Network:
 class Node:
     """Host a with its automatic moves. The clock of decisions is the world's."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.moving: Moving = make_moving()
-        world, host = self.moving.world, self.moving.a
+    def __init__(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        moving: Moving | None = None,
+        host: Host | None = None,
+        network: Network | None = None,
+    ) -> None:
+        self.moving: Moving = moving or make_moving()
+        world, host = self.moving.world, host or self.moving.a
         monkeypatch.setattr(automatic.time, "monotonic", lambda: world.now)
-        self.network = Network()
+        self.host = host
+        self._heard = len(host.events)
+        self.network = network or Network()
         self.told: list[PathLost | PathBack] = []
         migrations = Migrations(host.stack, self.network, host.settle)  # type: ignore[arg-type]
         self.moves = AutomaticMoves(
@@ -71,6 +83,12 @@ class Node:
         self.moving.world.run(after)
         now = self.moving.world.now
         self.moves.heard_of(PathSilent(now, own, PEER, None, now - 0.03))
+
+    def hear(self) -> None:
+        """What has happened to the stack since."""
+        news, self._heard = self.host.events[self._heard :], len(self.host.events)
+        for event in news:
+            self.moves.heard_of(event)
 
     def answers(self, own: Address) -> None:
         self.moves.heard_of(PathAnswers(self.moving.world.now, own, PEER, None))
@@ -186,3 +204,67 @@ def test_a_trigger_that_is_off_moves_nothing_until_it_is_on(node: Node, trigger:
     assert node.at == HERE and isinstance(node.told[-1], PathLost)
     node.moves.switch(TRIGGERS)
     assert node.at == OTHER
+
+
+def peer_moves(node: Node) -> None:
+    """The peer's link goes down, and its RSYN comes from E2."""
+    node.moving.move_peer(E2, lost=True, cause="link down")
+    node.moving.world.run(5, until=lambda: node.moving.ours.peer_address == address(E2))
+    node.hear()
+
+
+def test_a_flow_goes_where_a_route_leads_to_the_peers_new_address(node: Node) -> None:
+    node.network.unrouted = {(HERE, address(E2))}
+    peer_moves(node)
+    assert node.at == OTHER and not node.told
+    (begun,) = [event for event in node.host.events if isinstance(event, FlowMigrating)]
+    assert begun.cause == "no route to the peer's new address"
+    node.moving.at_rest(A2, E2)
+
+
+@pytest.mark.parametrize("why", ["a route", "no route before", "no other way", "trigger"])
+def test_else_a_flow_stays_when_its_peer_moves(node: Node, why: str) -> None:
+    node.network.chosen = OTHER
+    if why != "a route":
+        node.network.unrouted = {(HERE, address(E2))}
+    if why == "no route before":
+        node.network.unrouted.add((HERE, PEER))
+    elif why == "no other way":
+        node.network.unrouted.add((OTHER, address(E2)))
+    elif why == "trigger":
+        node.moves.switch(["link", "address", "silence"])
+    peer_moves(node)
+    assert node.at == HERE and not node.told
+    node.moving.at_rest(A, E2)
+
+
+def test_ends_that_move_past_each_other_meet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three networks without a router: the ends leave the first, one to the second and the other to the third."""
+    moving = make_moving()
+    third = moving.e.add_address("10.2.3.1")
+    ours, theirs = (HERE, OTHER, THIRD), (PEER, address(E2), third)
+    nodes = [
+        Node(monkeypatch, moving, host, lanes(own, other))
+        for host, own, other in ((moving.a, ours, theirs), (moving.e, theirs, ours))
+    ]
+    moving.move(A2, lost=True)
+    moving.move_peer("10.2.3.1", lost=True)
+    for _ in range(500):
+        moving.world.run(0.01)
+        for node in nodes:
+            node.hear()
+    begun = [event for node in nodes for event in node.host.events if isinstance(event, FlowMigrating)]
+    assert len(begun) == 3
+    moving.at_rest(A2, E2)
+
+
+def lanes(own: tuple[Address, ...], other: tuple[Address, ...]) -> Network:
+    """A host with an address in each network; routes lead only to the other's address in the same one."""
+    network = Network(
+        links={number: Link(number, f"eth{number}", 1500, True, False) for number in range(len(own))},
+        addresses=tuple(InterfaceAddress(number, each, 24) for number, each in enumerate(own)),
+        chosen=own[0],
+        routed=dict.fromkeys(own, True),
+    )
+    network.unrouted = {(mine, its) for mine in own for its in other if own.index(mine) != other.index(its)}
+    return network

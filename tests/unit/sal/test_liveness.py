@@ -48,6 +48,7 @@ class Network:
         self.verdicts: list[tuple[float, Silent | Back]] = []
         self.probes: list[float] = []
         self.open = {1}
+        self.came = self.now
         self._arrived: list[float] = []
         self._owing: tuple[bool, float] = (False, 0.0)
         self._last = 0.0
@@ -63,6 +64,9 @@ class Network:
 
     def any_at(self, path: PathKey) -> int | None:
         return next(iter(self.open), None) if path == PATH else None
+
+    def used_since(self, path: PathKey) -> float | None:
+        return self.came if self.open and path == PATH else None
 
     # -- what happens
 
@@ -289,6 +293,24 @@ def test_a_closed_flow_ends_the_watch() -> None:
     assert not network.alarms() and network.judge.next_timer() is None
 
 
+def test_silence_from_before_a_flow_came_is_not_counted() -> None:
+    """The path was used, left while it worked, and swallows what the next flow there sends."""
+    network = Network(0.020)
+    network.hears(1.0, 0.001, owing=True)
+    network.run(1.0)
+    network.settled()
+    network.run(0.1)
+    network.open.clear()
+    network.run(7.0)
+    network.hole = (network.now, 1e9)
+    network.open.add(2)
+    network.came = network.now
+    network.judge.waits(PATH, 2, network.now, marked=True, rtt=0.020)
+    network.run(5)
+    silent = [item for _, item in network.verdicts if isinstance(item, Silent)]
+    assert len(silent) > 1 and {item.since for item in silent} == {network.came}
+
+
 def test_a_late_answer_is_a_false_alarm_and_brings_the_path_back() -> None:
     network = Network(0.020)
     network.hears(1.0, 0.001, owing=True)
@@ -363,6 +385,9 @@ def test_a_thousand_paths_that_fall_silent_do_not_shout_at_once() -> None:
 
         def any_at(self, path: PathKey) -> int | None:
             return 1
+
+        def used_since(self, path: PathKey) -> float | None:
+            return None
 
     judge = Liveness()
     paths = [(HERE, Place(number.to_bytes(4, "big"))) for number in range(1000)]
