@@ -149,8 +149,10 @@ class Relay:
 
     def _receive(self, direction: Direction) -> None:
         counters, source = direction.counters, direction.source
-        # The kernel's stamp is on the wall clock; what was waited since is added to neither clock's error.
-        to_monotonic = time.monotonic() - time.time()
+        # The kernel's stamp is on the wall clock. Whoever is held up between reading the two clocks may pass a frame on
+        # too late, but in this order never too early.
+        wall = time.time()
+        to_monotonic = time.monotonic() - wall
         for _ in range(BATCH):
             try:
                 frame, ancillary, _, _ = source.recvmsg(MAX_FRAME, 64)
