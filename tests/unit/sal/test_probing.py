@@ -110,20 +110,6 @@ def test_a_silent_hole_is_found_and_left(watched: Watched, direction: str) -> No
     assert counters["paths_silent"] == 1 and counters["probes_sent"] >= 3
 
 
-def test_silence_counts_from_when_the_first_flow_came(watched: Watched) -> None:
-    """The flow left the path, and comes back to it later, when it carries nothing any more."""
-    moving = watched.moving
-    watched.run(1, sending=(moving.client,))
-    moving.move(A2)
-    watched.run(7, sending=(moving.client,))
-    watched.world.cut.add(address(A))
-    came = watched.world.now
-    moving.move(A, lost=True)
-    watched.run(0.5, sending=(moving.client,))
-    (silent,) = [event for event in moving.a.happened(PathSilent) if event.address == address(A)]
-    assert came <= silent.since <= silent.time < came + 0.5
-
-
 def test_a_path_that_works_again_is_told(watched: Watched) -> None:
     moving = watched.moving
     watched.run(1, sending=(moving.client,))
