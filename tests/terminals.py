@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import termios
+from collections.abc import Callable
 
 _LOCAL_FLAGS = 3
 
@@ -18,3 +19,20 @@ def press_ctrl_c(master: int) -> None:
     settings[_LOCAL_FLAGS] |= termios.NOFLSH
     termios.tcsetattr(master, termios.TCSANOW, settings)
     os.write(master, b"\x03")
+
+
+def press_until_shown(press: Callable[[], object], expect: Callable[[str, float], object], text: str) -> None:
+    """Press until the program shows `text`, as people do; `expect(text, seconds)` raises AssertionError.
+
+    An interrupt that comes between Python's showing of a prompt and its waiting for input is noticed only with the
+    next key.
+    """
+    for _ in range(4):
+        press()
+        try:
+            expect(text, 3.0)
+        except AssertionError:
+            continue
+        return
+    press()
+    expect(text, 10.0)

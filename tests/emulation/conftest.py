@@ -7,7 +7,14 @@ from collections.abc import Iterator
 import pytest
 
 from testbed.network import ServalNetwork
+from tests.emulation import transfer
 from tests.emulation.datacenter import Figure, Running
+
+
+@pytest.fixture(autouse=True)
+def no_transfer_left() -> Iterator[None]:
+    yield
+    transfer.end_all()
 
 
 @pytest.fixture(scope="module")

@@ -53,17 +53,37 @@ say("received", digest, got)
 """
 
 
+def _open(host: Host) -> list[str]:
+    """Flows that could still move: also those whose programs have ended, until both ends know that they are closed."""
+    return [row["state"] for row in host.ask("flows")["flows"] if row["state"] not in ("TIMEWAIT", "CLOSED")]
+
+
+RUNNING: list[Transfer] = []
+
+
+def end_all() -> None:
+    """Kill what a failed test has left, so that the next one does not find its flows."""
+    while RUNNING:
+        transfer = RUNNING.pop()
+        for process in (transfer.client, transfer.server):
+            process.kill()
+            process.wait()
+
+
 class Transfer:
     """Both programs, each sending and receiving at least `size` bytes."""
 
     def __init__(self, client: Host, server: Host, size: int = SIZE) -> None:
         self.size = size
+        for host in (client, server):
+            wait_for("the flows of before to be over", lambda host=host: not _open(host))
         arguments, pipes = ("web.example", str(size)), {"stdin": -1, "stdout": -1, "text": True}
         self.server = server.popen(sys.executable, "-c", PEER, "serve", *arguments, **pipes)
         assert self.server.stdout is not None and self.server.stdout.readline() == "ready\n"
         wait_for("the rule", lambda: server.rules("web.example"))
         self.client = client.popen(sys.executable, "-c", PEER, "connect", *arguments, **pipes)
         assert self.client.stdout is not None
+        RUNNING.append(self)
 
     def until(self, share: float) -> None:
         """Wait until the client has this share of `size`."""
@@ -84,4 +104,5 @@ class Transfer:
             said.append({what: tuple(rest) for what, *rest in lines})
         client, server = said
         assert client["received"] == server["sent"] and server["received"] == client["sent"]
+        RUNNING.remove(self)
         assert min(int(sent[1]) for sent in (client["sent"], server["sent"])) >= self.size

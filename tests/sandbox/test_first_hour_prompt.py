@@ -13,6 +13,7 @@ import pytest
 from tests.sandbox.first_hour import RUN, machine
 from tests.sandbox.support import eventually, processes_with
 from tests.sandbox.test_terminal import Terminal, terminal
+from tests.terminals import press_until_shown
 
 __all__ = ["terminal"]  # the fixture
 pytestmark = pytest.mark.usefixtures("host_unchanged")
@@ -54,8 +55,7 @@ def test_prompt_from_beginning_to_end(terminal: Callable[..., Terminal], tmp_pat
     session.expect("icmp_seq=1")
     session.interrupt()
     session.expect(PROMPT)
-    session.interrupt()
-    session.expect("Interrupt")
+    press_until_shown(session.interrupt, session.expect, "Interrupt")
     session.expect(PROMPT)
     assert "web.example" in _ask(session, "services")
     node = _ask(session, "sh cat /run/testbed/hosts/dan/servald.log").partition("(process ")[2].partition(")")[0]

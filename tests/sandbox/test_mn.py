@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.sandbox.support import ROOT, TESTBED, execute, processes_with
+from tests.terminals import press_until_shown
 
 DATACENTER = ("--custom", "topologies/datacenter.py", "--topo", "datacenter")
 ALL_PINGS = "0% dropped (72/72 received)"  # among nine hosts and routers
@@ -191,8 +192,7 @@ def test_any_topology_gets_serval_hosts_with_and_without_names(session: Callable
     prompt.expect(r"h1 is also the service router, for all names")
     prompt.run("h3 echo ready", "ready")
     prompt.expect("mininet> ")
-    prompt.process.send_signal(signal.SIGINT)
-    prompt.expect("Interrupt")
+    press_until_shown(lambda: prompt.process.send_signal(signal.SIGINT), prompt.expect, "Interrupt")
     prompt.run("h1 serval bind web.example &")
     prompt.run("h2 serval bind 0x4006 &")
     prompt.run("h3 serval connect web.example --count 2", "web.example: h1 2")
