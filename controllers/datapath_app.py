@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 from controllers import framework
@@ -14,7 +15,7 @@ class EventTick(framework.EventBase):
     """Time has passed."""
 
 
-class DatapathApp(framework.App):
+class DatapathApp(framework.App, ABC):
     """An app for Serval nodes or for switches. All its work is done in its event loop, one event after the other.
 
     serval_nodes  which of the two; `others.shield` gives events about nodes only to apps in which it is true
@@ -32,17 +33,17 @@ class DatapathApp(framework.App):
 
     # -- what an app adds
 
+    @abstractmethod
     def joined(self, datapath: Any, *, again: bool) -> None:
         """A datapath is there; again: before the end of its former connection was noticed, which then is not told."""
-        raise NotImplementedError
 
+    @abstractmethod
     def left(self, datapath_id: int) -> None:
         """The connection in use is gone."""
-        raise NotImplementedError
 
+    @abstractmethod
     def tick(self) -> None:
         """Time has passed."""
-        raise NotImplementedError
 
     def tick_due(self) -> bool:
         """Whether `tick` has anything to do by now."""

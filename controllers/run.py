@@ -138,7 +138,7 @@ def _start(runner: framework.Runner, found: dict[str, type]) -> dict[str, Any]:
         return runner.start()
     except EXPECTED:
         raise
-    except Exception as error:
+    except Exception as error:  # an app that somebody else wrote may raise anything; ours go on as they are
         if not found:
             raise
         logging.getLogger("controllers").exception("starting %s", ", ".join(found))

@@ -42,6 +42,15 @@ MAX_DELAY = 10.0
 _TIMESPEC, _STATISTICS = struct.Struct("@qq"), struct.Struct("=II")
 
 
+def wall_to_monotonic() -> float:
+    """What to add to a time on the wall clock, on which the kernel stamps frames.
+
+    Who is held up between reading the two clocks may pass a frame on too late, but in this order never too early.
+    """
+    wall = time.time()
+    return time.monotonic() - wall
+
+
 class RelayError(ValueError):
     """A setting that makes no sense, or an interface that cannot be used; one line."""
 
@@ -149,10 +158,7 @@ class Relay:
 
     def _receive(self, direction: Direction) -> None:
         counters, source = direction.counters, direction.source
-        # The kernel's stamp is on the wall clock. Whoever is held up between reading the two clocks may pass a frame on
-        # too late, but in this order never too early.
-        wall = time.time()
-        to_monotonic = time.monotonic() - wall
+        to_monotonic = wall_to_monotonic()
         for _ in range(BATCH):
             try:
                 frame, ancillary, _, _ = source.recvmsg(MAX_FRAME, 64)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from testbed.relay import MAX_QUEUED, Direction, Relay, _listen
+from testbed import relay
+from testbed.relay import MAX_QUEUED, Direction, Relay, _listen, wall_to_monotonic
 
 
 class Wire:
@@ -63,6 +66,14 @@ def test_frames_leave_when_they_are_due_and_in_order(wire: Wire) -> None:
     assert wire.arrived() == [0, 1, 2, 3, 4]
     assert wire.there.counters.forwarded == 5
     assert wire.there.queued == 0
+
+
+def test_who_is_held_up_between_two_clocks_is_not_too_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both clocks show the same, and a second passes between any two looks at them."""
+    seconds = itertools.count(1000)
+    clock = SimpleNamespace(time=lambda: next(seconds), monotonic=lambda: next(seconds))
+    monkeypatch.setattr(relay, "time", clock)
+    assert wall_to_monotonic() >= 0
 
 
 def test_a_shorter_delay_does_not_overtake(wire: Wire) -> None:
