@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 
 from dnslib import QTYPE, RCODE, RR, A, DNSHeader, DNSRecord
 from dnslib.dns import DNSError
+from dnslib.label import DNSLabelError
 
 from serval_node.daemon.virtual_addresses import AddressesExhausted
 from serval_node.wire.naming import ServiceNameError
@@ -35,9 +36,12 @@ class NameServer:
     def answer(self, query: bytes) -> bytes | None:
         """The answer's bytes; None when `query` is too broken to be answered at all."""
         try:
-            request = DNSRecord.parse(query)
-        except (DNSError, ValueError, IndexError, UnicodeError):
+            return self._answer(DNSRecord.parse(query))
+        except (DNSError, DNSLabelError, ValueError, IndexError, UnicodeError):
+            # A name that can be read, such as one with a label of 64 bytes, but not be written into an answer, too.
             return _format_error(query)
+
+    def _answer(self, request: DNSRecord) -> bytes | None:
         if request.header.qr or request.header.opcode or len(request.questions) != 1:
             return None if request.header.qr else _status(request, RCODE.NOTIMP)
         question = request.q

@@ -85,6 +85,15 @@ def test_garbage_is_no_exception(server: NameServer) -> None:
     assert server.answer(bytes(response.pack())) is None
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_label_that_cannot_be_written_is_a_format_error(server: NameServer, count: int) -> None:
+    """It is read (the length's two reserved bits are taken as part of it), and would stand in the answer again."""
+    question = b"\x50" + b"s" * 0x50 + b"\x07example\0\0\x01\0\x01"
+    answer = server.answer(b"\x12\x34\x01\0\0" + bytes([count]) + b"\0" * 6 + question * count)
+    assert answer is not None
+    assert DNSRecord.parse(answer).header.rcode == RCODE.FORMERR
+
+
 def test_files() -> None:
     assert "nameserver 127.0.0.1\n" in resolv_conf()
     text = hosts_file("ann", {"ann": "10.0.1.1", "ben": "10.0.1.2"})
