@@ -1,0 +1,9 @@
+"""Experiments as data, and the engine that runs them.
+
+specification   what an experiment is: scene, contenders, metrics, acceptance, plots
+schedule        what happens in it, and when
+traffic         what flows in it
+record          what one run left behind, as metrics see it
+
+All of these are pure: an experiment loads and is checked without root and without Mininet running.
+"""

@@ -1,0 +1,108 @@
+"""What flows in an experiment, as data. `testbed.traffic` carries it out over each contender's transport.
+
+Rates in Mbit/s of application data, times in seconds after zero, sizes in bytes. The far end is a service for Serval
+and the host's address for everybody else; `target` names the host that serves in both cases.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from mininet.topo import Topo
+
+from testbed.experiment.schedule import SpecificationError
+
+DOWN, UP = "down", "up"
+BIN_SECONDS = 0.01
+"""Goodput is counted in bins of so many seconds, at both ends."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stream:
+    """One connection that carries numbered, verified data from its start to its end.
+
+    source     the host that connects
+    target     the host that serves
+    service    its name for Serval
+    rate       Mbit/s; None: as fast as it goes
+    direction  DOWN: data towards the source, UP: from it
+    seconds    how long; None: until the run ends
+    address    the source's address or interface to start from ("eth0" is the first); None: as the routes say
+    """
+
+    kind: ClassVar[str] = "stream"
+    name: str
+    source: str
+    target: str
+    service: str
+    rate: float | None = None
+    direction: str = DOWN
+    start: float = 0.0
+    seconds: float | None = None
+    address: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bulk:
+    """An unmodified iperf3 from `source` to `target`, both ends' own words kept beside the bins."""
+
+    kind: ClassVar[str] = "bulk"
+    name: str
+    source: str
+    target: str
+    service: str
+    direction: str = DOWN
+    start: float = 0.0
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Requests:
+    """Connections one after the other, each with a request and a response that says which instance answered.
+
+    target   the host that contenders without names connect to (a server, or their load balancer)
+    rate     requests a second, open loop: a late answer does not delay the next request; None: one after the other
+    size     bytes of the response
+    count    how many; None: until the run ends
+    hold     seconds that a connection is kept open, with one byte a second there and back, before its response
+    """
+
+    kind: ClassVar[str] = "requests"
+    name: str
+    source: str
+    target: str
+    service: str
+    rate: float | None = None
+    size: int = 1000
+    count: int | None = None
+    hold: float = 0.0
+    start: float = 0.0
+    seconds: float | None = None
+
+
+Traffic = Stream | Bulk | Requests
+
+
+def check(item: Traffic, topology: Topo, seconds: float) -> None:
+    """Raises SpecificationError when it cannot flow in this topology within a run of so many seconds."""
+    place = f"{item.kind} {item.name!r}"
+    hosts = topology.hosts()
+    for host in (item.source, item.target):
+        if host not in hosts:
+            raise SpecificationError(f"{place}: the topology has no host {host!r}; there are: {', '.join(hosts)}")
+    if item.source == item.target:
+        raise SpecificationError(f"{place}: source and target are both {item.source}")
+    rate = getattr(item, "rate", None)
+    if rate is not None and rate <= 0:
+        raise SpecificationError(f"{place}: the rate must be more than 0, not {rate:g}")
+    if getattr(item, "direction", DOWN) not in (DOWN, UP):
+        raise SpecificationError(f"{place}: the direction is {DOWN!r} or {UP!r}")
+    end = seconds if item.seconds is None else item.start + item.seconds
+    if item.start < 0 or not item.start < end <= seconds:
+        raise SpecificationError(f"{place}: {item.start:g} to {end:g} s is not within the run of {seconds:g} s")
+
+
+def described(item: Traffic) -> dict[str, Any]:
+    """For the result file."""
+    return {"kind": item.kind, **{name: getattr(item, name) for name in item.__slots__}}
