@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from testbed import hosts, processes
 from testbed.errors import TestbedError
 from testbed.hosts import EmulatedNode
-from testbed.links import FRAME_BYTES, EmulatedLink, Shape
+from testbed.link.emulated import EmulatedLink
+from testbed.link.shape import FRAME_BYTES, Shape
 from testbed.network import ServalNetwork
 
 TCP_PAYLOAD = 1448  # of a 1514-byte frame, with time stamps

@@ -26,11 +26,11 @@ from testbed.capture import SNAP_BYTES, Capture
 from testbed.errors import TestbedError, report
 from testbed.failures import RESULTS, keep_logs
 from testbed.isolation import in_user_namespace
-from testbed.links import Shape
+from testbed.link.relay import MAX_DELAY
+from testbed.link.shape import Shape
 from testbed.network import LOG_DIRECTORY, RUN_DIRECTORY, ServalNetwork
 from testbed.ownership import make_directory
 from testbed.prompt import Prompt
-from testbed.relay import MAX_DELAY
 from testbed.tour import Tour
 from testbed.words import did_you_mean
 from topologies import TopologyError

@@ -14,7 +14,7 @@ from mininet.topo import Topo
 
 from testbed import hosts, nodes, requirements
 from testbed.errors import TestbedError
-from testbed.links import EmulatedLink
+from testbed.link.emulated import EmulatedLink
 from testbed.mn_parts import MnServalHost, SandboxSwitch, ServalController
 from testbed.network import COMPLETE_SECONDS, CONTROLLER_SOCKET, LOG_DIRECTORY, POLL_SECONDS
 

@@ -16,7 +16,7 @@ from mininet.node import Controller, Node, OVSBridge, OVSSwitch
 from testbed import openvswitch, processes
 from testbed.errors import TestbedError
 from testbed.hosts import ServalHost
-from testbed.links import EmulatedLink
+from testbed.link.emulated import EmulatedLink
 from testbed.network import CONTROLLER_PORT, controller_ready, launch_controller
 
 MININETS_ONLY = frozenset(

@@ -22,10 +22,11 @@ from mininet.net import Mininet
 from mininet.node import Node
 from mininet.topo import Topo
 
-from testbed import frameworks, hosts, link_status, links, nodes, openvswitch, processes, sandbox, switches, sysctl
+from testbed import frameworks, hosts, nodes, openvswitch, processes, sandbox, switches, sysctl
 from testbed.errors import TestbedError, report
 from testbed.hosts import EmulatedNode, PlainHost, PlainRouter, ServalHost
-from testbed.links import EmulatedLink
+from testbed.link import status
+from testbed.link.emulated import EmulatedLink, remove
 from testbed.services import Instance
 from testbed.switches import FabricSwitch
 from testbed.words import did_you_mean
@@ -173,7 +174,7 @@ class ServalNetwork(Mininet):
         What comes up gets back the routes that the topology declares there and that the kernel has dropped; they are
         returned: ["ann: default via 10.1.0.254"]. One whose destination has another route by now stays as it is.
         """
-        return link_status.change(self._links_between(first, second), up=up)
+        return status.change(self._links_between(first, second), up=up)
 
     def configLinkStatus(self, src: str, dst: str, status: str) -> None:
         """Mininet's name for `set_link`: status is "up" or "down"."""
@@ -424,7 +425,7 @@ class ServalNetwork(Mininet):
     def _build(self) -> None:
         # Undone in the reverse of: hosts (their namespaces), links.
         self.undo_at_stop("hosts", lambda: [node.terminate() for node in (*self.hosts, *self.switches)])
-        self.undo_at_stop("links", lambda: links.remove(self.links))
+        self.undo_at_stop("links", lambda: remove(self.links))
         # New interfaces on the switches' side stay silent; loopback keeps what it has.
         sysctl.write("net.ipv6.conf.default.disable_ipv6", 1)
         self.build()

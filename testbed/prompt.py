@@ -12,7 +12,7 @@ from mininet.log import error, output
 from testbed import hosts
 from testbed.errors import TestbedError
 from testbed.hosts import ServalHost
-from testbed.links import parse_delay
+from testbed.link.shape import parse_delay
 from testbed.network import NO_CONTROLLER, ServalNetwork
 from testbed.words import did_you_mean
 

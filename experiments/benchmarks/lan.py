@@ -19,7 +19,7 @@ from mininet.net import Mininet
 from experiments.benchmarks.programs import Program, Worker
 from testbed import hosts, nodes
 from testbed.hosts import EmulatedNode, PlainRouter, ServalHost
-from testbed.links import EmulatedLink
+from testbed.link.emulated import EmulatedLink
 
 PORT, SINK_PORT = 5001, 5002
 PROVIDERS = {"example": 0x5E7A1E}

@@ -23,7 +23,7 @@ from experiments.benchmarks.programs import Program, Worker
 from testbed import hosts, nodes
 from testbed.errors import TestbedError
 from testbed.hosts import EmulatedNode, PlainRouter, ServalHost
-from testbed.links import EmulatedLink
+from testbed.link.emulated import EmulatedLink
 
 RATE = 200
 PORT, MPTCP_PORT = 5101, 5102

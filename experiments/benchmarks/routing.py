@@ -57,7 +57,7 @@ def bed(parameters: Mapping[str, Any], settings: Settings) -> Iterator[Routing]:
     from experiments.benchmarks.programs import Worker
     from testbed import hosts, nodes
     from testbed.hosts import PlainHost, ServalHost
-    from testbed.links import EmulatedLink
+    from testbed.link.emulated import EmulatedLink
 
     undo: list[Callable[[], object]] = []
     try:

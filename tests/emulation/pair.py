@@ -14,7 +14,7 @@ from mininet.net import Mininet
 
 from testbed import hosts, processes
 from testbed.hosts import PlainHost
-from testbed.links import EmulatedLink
+from testbed.link.emulated import EmulatedLink
 
 LEFT, RIGHT = "10.8.0.1", "10.8.0.2"
 PORT = 5777

@@ -16,7 +16,8 @@ import pytest
 from serval_node.wire.ipv4 import Ipv4Header
 from serval_node.wire.sal_header import decode
 from serval_node.wire.transport import TcpHeader, verify
-from testbed.links import Shape, rate_lines
+from testbed.link.shape import Shape
+from testbed.link.tc import rate_lines
 
 ROOT = Path(__file__).resolve().parents[2]
 BULK = str(ROOT / "tests/emulation/bulk.py")

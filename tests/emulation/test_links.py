@@ -9,7 +9,8 @@ import pytest
 from testbed import capture, hosts
 from testbed.calibration import INTERVAL, TCP_PAYLOAD, received_rate, settled_rate
 from testbed.errors import TestbedError
-from testbed.links import FRAME_BYTES, check_rate, netem_available
+from testbed.link.emulated import check_rate, netem_available
+from testbed.link.shape import FRAME_BYTES
 from tests.emulation.pair import pair
 
 

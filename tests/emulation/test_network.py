@@ -14,7 +14,7 @@ import pytest
 
 from testbed import hosts, nodes, openvswitch, processes, sandbox, switches, sysctl
 from testbed.errors import TestbedError
-from testbed.links import check_rate
+from testbed.link.emulated import check_rate
 from testbed.network import CONTROLLER_SOCKET, ServalNetwork
 from topologies.datacenter import Datacenter
 

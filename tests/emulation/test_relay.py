@@ -7,15 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from testbed import links
+from testbed import hosts, processes
 from testbed.errors import TestbedError
+from testbed.link import emulated
 from tests.emulation.pair import pair
 
 
 @pytest.fixture(autouse=True)
 def without_netem(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The relay is under test, also where the kernel has netem."""
-    monkeypatch.setattr(links, "netem_available", lambda: False)
+    monkeypatch.setattr(emulated, "netem_available", lambda: False)
     yield
 
 
@@ -46,10 +47,10 @@ def test_loss_is_the_asked_share_of_single_frames(tmp_path: Path) -> None:
         # TCP's large segments: were they lost as a whole, far fewer and far larger losses would be counted.
         result = ends.iperf("-u", "-b", "20M", "-l", "1400", seconds=3)["end"]["sum"]
         assert 7 < result["lost_percent"] < 13
-        offloads = links.hosts.run(ends.left, ["ethtool", "-k", "left-eth0"])
+        offloads = hosts.run(ends.left, ["ethtool", "-k", "left-eth0"])
         assert "tcp-segmentation-offload: off" in offloads
         ends.link.impair(loss=0)
-        offloads = links.hosts.run(ends.left, ["ethtool", "-k", "left-eth0"])
+        offloads = hosts.run(ends.left, ["ethtool", "-k", "left-eth0"])
         assert "tcp-segmentation-offload: on" in offloads
         assert len(ends.ping(30)) == 30
 
@@ -78,10 +79,10 @@ def test_bytes_come_through_unchanged(tmp_path: Path) -> None:
             "c.sendall(h.hexdigest().encode())"
         )
         log = tmp_path / "sink.log"
-        server = links.processes.start("sink", links.hosts.inside(ends.right, ["python3", "-c", sink]), log=log)
+        server = processes.start("sink", hosts.inside(ends.right, ["python3", "-c", sink]), log=log)
         try:
             server.wait_ready(lambda: "up" in log.read_text())
-            assert links.hosts.run(ends.left, ["python3", "-c", script], timeout=30).strip() == "True"
+            assert hosts.run(ends.left, ["python3", "-c", script], timeout=30).strip() == "True"
         finally:
             server.stop()
 

@@ -11,7 +11,8 @@ import pytest
 from serval_node.io.raw_ip import RawIp
 from serval_node.io.shaper import Bucket, interface_of, shaper
 from serval_node.wire.ipv4 import address
-from testbed.links import Shape, rate_lines
+from testbed.link.shape import Shape
+from testbed.link.tc import rate_lines
 
 OWN = address("10.7.0.1")
 

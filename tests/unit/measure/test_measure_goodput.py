@@ -7,7 +7,7 @@ import pytest
 from experiments.benchmarks.goodput import frame_bytes, goodput
 from serval_node.wire.sal_header import BARE_LENGTH
 from testbed.errors import TestbedError
-from testbed.links import FRAME_BYTES
+from testbed.link.shape import FRAME_BYTES
 
 
 def test_full_frames_of_tcp_and_serval_fill_the_mtu() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from testbed.calibration import Calibration, asked, received_rate, settled_rate
 from testbed.errors import TestbedError
-from testbed.links import Shape
+from testbed.link.shape import Shape
 
 MEASURED = Calibration("ann", "dan", 100, 95.6, 95.0, 0.010, 0.0105)
 

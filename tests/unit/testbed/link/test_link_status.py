@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from testbed import hosts, link_status
+from testbed import hosts
 from testbed.errors import TestbedError
 from testbed.hosts import EmulatedNode, PlainHost, PlainRouter
+from testbed.link import status
 
 
 def _node(kind: type[EmulatedNode], name: str, **params: Any) -> EmulatedNode:
@@ -34,9 +35,9 @@ def _interface(node: Any, number: int, address: str | None = None) -> Any:
 )
 def test_a_way_belongs_to_one_interface(way: str, first: bool, second: bool) -> None:
     node = _node(PlainRouter, "r1")
-    assert link_status.leads_by(way, _interface(node, 0, "10.1.0.1/16")) is first
-    assert link_status.leads_by(way, _interface(node, 1, "10.2.0.1/16")) is second
-    assert not link_status.leads_by("via 10.1.0.254", _interface(node, 2))
+    assert status.leads_by(way, _interface(node, 0, "10.1.0.1/16")) is first
+    assert status.leads_by(way, _interface(node, 1, "10.2.0.1/16")) is second
+    assert not status.leads_by("via 10.1.0.254", _interface(node, 2))
 
 
 def test_both_ends_get_back_what_was_declared_and_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,9 +56,9 @@ def test_both_ends_get_back_what_was_declared_and_is_missing(monkeypatch: pytest
     ends = [_interface(node, 0, f"10.0.0.{number}/24") for number, node in enumerate((router, host, other), 1)]
     switch = SimpleNamespace(name="s1")
     links: Any = [SimpleNamespace(intf1=end, intf2=_interface(switch, number)) for number, end in enumerate(ends)]
-    assert link_status.change(links, up=False) == []
+    assert status.change(links, up=False) == []
     assert all(argv[1:3] == ["link", "set"] and argv[-1] == "down" for _, argv in ran)
-    assert link_status.change(links, up=True) == ["r1: 10.2.0.0/16 via 10.0.0.2", "ann: default via 10.0.0.1"]
+    assert status.change(links, up=True) == ["r1: 10.2.0.0/16 via 10.0.0.2", "ann: default via 10.0.0.1"]
 
 
 def test_what_else_is_wrong_with_a_route_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,4 +73,4 @@ def test_what_else_is_wrong_with_a_route_is_said(monkeypatch: pytest.MonkeyPatch
         intf1=_interface(host, 0, "10.0.0.2/24"), intf2=_interface(SimpleNamespace(name="s1"), 1)
     )
     with pytest.raises(TestbedError, match="unreachable"):
-        link_status.change([link], up=True)
+        status.change([link], up=True)

@@ -1,10 +1,10 @@
 """A link's delay, loss and black hole in user space, for kernels without netem: carries frames between two interfaces.
 
-    python -m testbed.relay FIRST SECOND --control PATH [--delay S] [--loss PERCENT] [--seed N]
+    python -m testbed.link.relay FIRST SECOND --control PATH [--delay S] [--loss PERCENT] [--seed N]
 
 Each frame is sent on `delay` seconds after the kernel received it. Offloaded segments stay whole (PACKET_VNET_HDR), so
 TCP through the relay is not slowed down to single frames; random loss however takes what the relay sees as one frame,
-so whoever asks for loss has to switch segmentation offload off at both ends (testbed.links does).
+so whoever asks for loss has to switch segmentation offload off at both ends (testbed.link.emulated does).
 
 The control socket (unix, SOCK_SEQPACKET) takes one JSON object per packet and answers each with the relay's state:
     {"op": "state"}
@@ -256,7 +256,9 @@ def _listen(path: str) -> socket.socket:
 
 def main(arguments: list[str] | None = None) -> int:
     """Prints "ready" when it carries frames; ends at SIGTERM."""
-    parser = argparse.ArgumentParser(prog="testbed.relay", description="Delay, loss and black hole between interfaces.")
+    parser = argparse.ArgumentParser(
+        prog="testbed.link.relay", description="Impairs frames between interfaces."
+    )
     parser.add_argument("interfaces", nargs=2, metavar="INTERFACE")
     parser.add_argument("--control", required=True, help="path of the control socket")
     parser.add_argument("--delay", type=float, default=0.0, help="one way, seconds")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from testbed.errors import TestbedError
-from testbed.links import MIN_QUEUE_BYTES, Achieved, Shape, parse_class, parse_delay, rate_lines
+from testbed.link.shape import MIN_QUEUE_BYTES, Shape, parse_delay
+from testbed.link.tc import Achieved, parse_class, rate_lines
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("5ms", 0.005), ("250us", 0.00025), ("0.1s", 0.1), ("1.5ms", 0.0015)])

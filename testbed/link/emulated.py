@@ -1,7 +1,7 @@
 """Links with a rate, a delay and a loss: HTB for the rate, netem or the relay for the rest; what is set is read back.
 
 A rate is that of frames on the wire, in Mbit/s, and each direction has its own. The queue in front of it holds
-QUEUE_SECONDS of data: with the kernel's default of 1000 packets a queue of offloaded segments would hold seconds.
+shape.QUEUE_SECONDS of data: with the kernel's default of 1000 packets a queue of offloaded segments would hold seconds.
 """
 
 from __future__ import annotations
@@ -9,11 +9,9 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import re
 import socket
 import sys
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,94 +21,12 @@ from mininet.node import Node, OVSSwitch
 
 from testbed import hosts, processes, sandbox
 from testbed.errors import TestbedError
+from testbed.link.shape import FRAME_BYTES, Shape
+from testbed.link.tc import RATE_TOLERANCE, parse_class, rate_lines
 
-FRAME_BYTES = 1514
-QUEUE_SECONDS = 0.05
-MIN_QUEUE_BYTES = 128 << 10  # two of the largest offloaded segments
-BURST_SECONDS = 0.001
-QUANTUM_BYTES = 10 * FRAME_BYTES
-RATE_TOLERANCE = 0.001
 MAX_NAME = 15
 RELAY_DIRECTORY = Path("/run/testbed/relays")
-_UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
-_DELAY = re.compile(r"(\d+(?:\.\d+)?)(us|ms|s)\Z")
-_RATE = re.compile(r"\brate (\d+(?:\.\d+)?)([KMGT]?)bit\b.* burst (\d+)([KM]?)b\b")
-_SCALE = {"": 1, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 _GOING = 77  # the group of interfaces that are taken away
-_BINARY = {"": 1, "K": 1 << 10, "M": 1 << 20}
-
-
-def parse_delay(text: str) -> float:
-    """Seconds from Mininet's notation: "5ms", "250us", "0.1s". Raises TestbedError."""
-    match = _DELAY.match(str(text).strip())
-    if match is None:
-        raise TestbedError(f"{text!r} is no delay", "write a number and its unit: 250us, 5ms, 0.1s")
-    return float(match[1]) * _UNITS[match[2]]
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What a link is asked for: rate in Mbit/s (None: unlimited), one-way delay in seconds, loss in percent."""
-
-    rate: float | None = None
-    delay: float = 0.0
-    loss: float = 0.0
-
-    @classmethod
-    def parse(cls, options: Mapping[str, Any]) -> Shape:
-        """From the link options of a topology (bw, delay, loss); raises TestbedError."""
-        rate, delay, loss = options.get("bw"), options.get("delay"), options.get("loss") or 0
-        if rate is not None and not 0.01 <= float(rate) <= 100_000:
-            raise TestbedError(f"a link's rate must be from 0.01 to 100000 Mbit/s, not {rate}")
-        if not 0 <= float(loss) <= 100:
-            raise TestbedError(f"a link's loss must be from 0 to 100 percent, not {loss}")
-        return cls(None if rate is None else float(rate), parse_delay(delay) if delay else 0.0, float(loss))
-
-    @property
-    def impaired(self) -> bool:
-        return self.delay > 0 or self.loss > 0
-
-    @property
-    def burst(self) -> int:
-        """HTB's burst in bytes: two frames, or what the rate sends in a millisecond."""
-        return max(2 * FRAME_BYTES, round((self.rate or 0) * 1e6 / 8 * BURST_SECONDS))
-
-    @property
-    def queue(self) -> int:
-        """Bytes that may wait for the rate."""
-        return max(MIN_QUEUE_BYTES, round((self.rate or 0) * 1e6 / 8 * QUEUE_SECONDS))
-
-    def __str__(self) -> str:
-        words = [f"{self.rate:g} Mbit/s" if self.rate is not None else "unlimited"]
-        words += [f"{self.delay * 1e3:g} ms"] if self.delay else []
-        words += [f"{self.loss:g} % loss"] if self.loss else []
-        return ", ".join(words)
-
-
-@dataclass(frozen=True)
-class Achieved:
-    """What tc says that an interface has: rate in bit/s, burst in bytes."""
-
-    rate: float
-    burst: int
-
-
-def parse_class(text: str) -> Achieved:
-    """Read `tc class show` of an interface with one HTB class; raises TestbedError."""
-    match = _RATE.search(text)
-    if match is None or "htb" not in text:
-        raise TestbedError(f"no HTB class in what tc shows: {text.strip() or 'nothing'}")
-    return Achieved(float(match[1]) * _SCALE[match[2]], int(match[3]) * _BINARY[match[4]])
-
-
-def rate_lines(interface: str, shape: Shape, leaf: str | None = None) -> list[str]:
-    """The tc commands that give an interface its rate; `leaf` is the qdisc below it (default: a queue in bytes)."""
-    return [
-        f"tc qdisc replace dev {interface} root handle 5: htb default 1",
-        f"tc class replace dev {interface} parent 5: classid 5:1 htb rate {round((shape.rate or 0) * 1e6)}bit"
-        f" burst {shape.burst} cburst {shape.burst} quantum {QUANTUM_BYTES}",
-        f"tc qdisc replace dev {interface} parent 5:1 handle 6: {leaf or f'bfifo limit {shape.queue}'}",
-    ]
 
 
 def check_rate(interface: Intf, shape: Shape, shown: str | None = None) -> None:
@@ -147,7 +63,7 @@ class LinkRelay:
     def __init__(self, name: str, ends: tuple[str, str], shape: Shape, seed: int | None, logs: Path) -> None:
         self.name = name
         self._path = RELAY_DIRECTORY / f"{next(self._numbers)}.sock"
-        argv = [sys.executable, "-m", "testbed.relay", *ends, "--control", str(self._path)]
+        argv = [sys.executable, "-m", "testbed.link.relay", *ends, "--control", str(self._path)]
         argv += ["--delay", repr(shape.delay), "--loss", repr(shape.loss)]
         argv += ["--seed", str(seed)] if seed is not None else []
         log = logs / f"relay-{ends[0]}.log"
@@ -158,7 +74,7 @@ class LinkRelay:
         self._daemon.wait_ready(lambda: self._daemon.printed().endswith("ready\n"))
 
     def request(self, op: str, **fields: Any) -> dict[str, Any]:
-        """One request to the relay (see testbed.relay); raises TestbedError."""
+        """One request to the relay (see testbed.link.relay); raises TestbedError."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as channel:
             channel.settimeout(3.0)
             try:

@@ -12,8 +12,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from testbed import relay
-from testbed.relay import MAX_QUEUED, Direction, Relay, _listen, wall_to_monotonic
+from testbed.link import relay
+from testbed.link.relay import MAX_QUEUED, Direction, Relay, _listen, wall_to_monotonic
 
 
 class Wire:
