@@ -1,19 +1,24 @@
 """What one run left behind, as metrics and plots see it: a view of one entry of the result file. Pure.
 
-    {"number": 3, "contender": "serval", "point": {"rtt_ms": 20}, "seed": 17, "order": 5,
+    {"number": 3, "repetition": 0, "attempt": 0, "contender": "serval", "seed": 17,
+     "setting": 1, "point": {"rtt_ms": 20, ...},   which of the result's points; all parameters of the run
      "zero": 8123.4,                     CLOCK_MONOTONIC at the schedule's zero; all other times count from there
      "realtime": 1700000000.1,           CLOCK_REALTIME at the same moment: where captures show it
-     "seconds": 12.0, "failed": null or why,
+     "seconds": 12.0, "failed": null or why, "log": null or where to look then,
      "events": [{"at": 6.0, "name": "flow1 moves to eth1", "source": "schedule", "facts": {...}}, ...],
      "traffic": {"flow1": {"kind": "stream", "bin": 0.01,
                            "sent": [bytes per bin], "received": [bytes per bin], "bytes": 12000000,
                            "intact": true, "broken": null or why and when, "connects": [{"at", "seconds", "ok"}],
                            "gaps": [{"at", "seconds"}, ...]},              the largest silences of the receiver
                  "web": {"kind": "requests", "requests": [{"at", "connect", "seconds", "instance", "error"}, ...]}},
-     "blackouts": [{"host", "flow", "cause", "at", "detect", "decide", "signal", "recover"}, ...],
-     "counters": {"cleo": {"packets": 40, ...}},
+     "blackouts": [{"host", "service", "flow", "cause", "source", "target", "at", "detect", "decide", "signal",
+                    "recover", "rsyns"}, ...],               "flow": the name of what flows there, null for nothing ours
+     "counters": {"ann": {"node": {"packets": 40, ...},                          how much each grew during the run
+                          "interfaces": {"ann-eth0": {"rx_bytes", "rx_packets", "tx_bytes", "tx_packets"}}}},
      "facts": {...}, "fidelity": {"trustworthy": true, "reasons": [], ...},
-     "metrics": {"dip": 0.02}}
+     "metrics": {"dip": 0.02, ...}, "without": {"metric": why the run has none}}
+
+A run that failed has all up to "facts" as far as it came, and no metrics.
 
 Times in seconds, sizes in bytes. A bin belongs to the time from index * bin on; bins begin at zero.
 """
