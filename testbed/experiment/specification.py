@@ -133,6 +133,9 @@ class Acceptance:
 class Plot(Protocol):
     """One picture; the kinds are in `testbed.report.plots`."""
 
+    def check(self, experiment: Experiment) -> None:
+        """Raises SpecificationError when it shows what the experiment does not have."""
+
     def described(self) -> dict[str, Any]:
         """All that drawing needs, as plain data with "kind" and "name": pictures are made from the result file."""
 
@@ -245,6 +248,8 @@ class Experiment:
         for name in self.references:
             if name not in metrics:
                 raise SpecificationError(f"{self.name}: a reference for an unknown metric {name!r}")
+        for plot in self.plots:
+            plot.check(self)
 
 
 def _check_scene(scene: Scene, topology: Topo, contenders: Collection[Contender]) -> None:
