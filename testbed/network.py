@@ -326,6 +326,14 @@ class ServalNetwork(Mininet):
         """The hosts whose Serval nodes have ended by themselves since the last call."""
         return [] if self._launcher is None else [self.serval_host(name) for name in self._launcher.ended()]
 
+    def node_process(self, name: str) -> int:
+        """The process of a host's Serval node; raises TestbedError when it is not running."""
+        host = self.serval_host(name)
+        process = None if self._launcher is None else self._launcher.pids.get(name)
+        if process is None or not Path(f"/proc/{process}").exists():
+            raise TestbedError(f"the node of {name} is not running", f"its log is {host.log_path}")
+        return process
+
     def running(self, service: str) -> list[str]:
         """The hosts on which instances that the testbed started are running."""
         return sorted({item.host.name for item in self.instances if item.service.name == service and item.alive})

@@ -19,6 +19,11 @@ class Flowing(Protocol):
     def received(self) -> int:
         """Bytes that the receiver has so far, of requests how many were answered. Cheap."""
 
+    def port(self) -> int | None:
+        """The kernel's port of its connection now, at the host that is its source: tells its flow from others to the
+        same service. None while there is no connection.
+        """
+
 
 class Running(Flowing, Protocol):
     """One item of traffic as the runner sees it: what `testbed.traffic.start(run, item)` returns.

@@ -29,7 +29,11 @@ class Action(Protocol):
         """Raises SpecificationError when this cannot be done there. traffic: the names of what flows."""
 
     def carry_out(self, run: Any) -> Mapping[str, Any]:
-        """Do it; `run` is a `testbed.experiment.run.Run`. Returns facts for the event log. Raises TestbedError."""
+        """Do it; `run` is a `testbed.experiment.run.Run`. Raises TestbedError.
+
+        Returns facts for the event log. "at" among them, in seconds after zero, is when it took effect, where that is
+        known better than by the return.
+        """
 
 
 class Condition(Protocol):

@@ -256,9 +256,7 @@ def _listen(path: str) -> socket.socket:
 
 def main(arguments: list[str] | None = None) -> int:
     """Prints "ready" when it carries frames; ends at SIGTERM."""
-    parser = argparse.ArgumentParser(
-        prog="testbed.link.relay", description="Impairs frames between interfaces."
-    )
+    parser = argparse.ArgumentParser(prog="testbed.link.relay", description="Impairs frames between interfaces.")
     parser.add_argument("interfaces", nargs=2, metavar="INTERFACE")
     parser.add_argument("--control", required=True, help="path of the control socket")
     parser.add_argument("--delay", type=float, default=0.0, help="one way, seconds")

@@ -1,0 +1,185 @@
+"""What is done to a link: cut at one end, its carrier taken away, a black hole in it, other properties, flapping.
+
+Each names the link by one of its ends (`places`): LinkDown("eve", "eth0"), ChangeLink("r1", "r2", delay="40ms").
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mininet.topo import Topo
+
+from testbed import rtnetlink
+from testbed.errors import TestbedError
+from testbed.experiment.actions import places
+from testbed.experiment.actions.places import LinkEnd
+from testbed.experiment.run import Run
+from testbed.experiment.schedule import SpecificationError
+from testbed.link import status
+from testbed.link.emulated import EmulatedLink
+from testbed.link.shape import parse_delay
+
+
+@dataclass(frozen=True, slots=True)
+class LinkDown:
+    """The interface `to` of a node, or its link to the node `to`, is taken down at this end: `ip link set ... down`.
+
+    The kernel drops the routes over it, and the node at the other end loses its carrier.
+    """
+
+    node: str
+    to: str
+
+    def describe(self) -> str:
+        return f"{places.spoken(self.node, self.to)} goes down"
+
+    def check(self, topology: Topo, traffic: Collection[str]) -> None:
+        places.find_end(topology, self.node, self.to, self.describe())
+
+    def carry_out(self, run: Run) -> Mapping[str, Any]:
+        end, _ = _found(run, self.node, self.to)
+        with rtnetlink.opened(run.network.find(self.node)) as netlink:
+            return {"at": netlink.set_up(end.interface, False) - run.zero}
+
+
+@dataclass(frozen=True, slots=True)
+class LinkUp:
+    """A link that is down at either end comes up again, with the routes that the topology declares over it."""
+
+    node: str
+    to: str
+
+    def describe(self) -> str:
+        return f"{places.spoken(self.node, self.to)} comes up"
+
+    def check(self, topology: Topo, traffic: Collection[str]) -> None:
+        places.find_end(topology, self.node, self.to, self.describe())
+
+    def carry_out(self, run: Run) -> Mapping[str, Any]:
+        _, link = _found(run, self.node, self.to)
+        if link.wire_ends is not None:
+            with rtnetlink.opened() as netlink:
+                for wire in link.wire_ends:
+                    netlink.set_up(wire, True)
+        return {"routes": status.change([link], up=True), "at": run.now()}
+
+
+@dataclass(frozen=True, slots=True)
+class CarrierLost:
+    """A node's interface loses its carrier: the far end of the cable is gone, its own end stays up. LinkUp mends it."""
+
+    node: str
+    to: str
+
+    def describe(self) -> str:
+        return f"{places.spoken(self.node, self.to)} loses its carrier"
+
+    def check(self, topology: Topo, traffic: Collection[str]) -> None:
+        places.find_end(topology, self.node, self.to, self.describe())
+
+    def carry_out(self, run: Run) -> Mapping[str, Any]:
+        end, link = _found(run, self.node, self.to)
+        near, far = (link.intf1, link.intf2) if link.intf1.name == end.interface else (link.intf2, link.intf1)
+        if link.wire_ends is None:
+            place, interface = far.node, far.name
+        else:  # the far end of this one's cable is the relay's
+            place, interface = None, link.wire_ends[(link.intf1, link.intf2).index(near)]
+        with rtnetlink.opened(place) as netlink:
+            return {"at": netlink.set_up(interface, False) - run.zero}
+
+
+@dataclass(frozen=True, slots=True)
+class BlackHole:
+    """A link swallows everything, in both directions, and stays up; with on=False it carries again."""
+
+    node: str
+    to: str
+    on: bool = True
+
+    def describe(self) -> str:
+        return f"{places.spoken(self.node, self.to)} {'becomes a black hole' if self.on else 'carries again'}"
+
+    def check(self, topology: Topo, traffic: Collection[str]) -> None:
+        places.find_end(topology, self.node, self.to, self.describe())
+
+    def carry_out(self, run: Run) -> Mapping[str, Any]:
+        _, link = _found(run, self.node, self.to)
+        link.impair(hole=self.on)
+        return {"at": run.now()}
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeLink:
+    """A link gets another delay (one way, "40ms") or loss (percent); what is None stays."""
+
+    node: str
+    to: str
+    delay: str | None = None
+    loss: float | None = None
+
+    def describe(self) -> str:
+        return f"{places.spoken(self.node, self.to)} gets {', '.join(self._words()) or 'nothing new'}"
+
+    def check(self, topology: Topo, traffic: Collection[str]) -> None:
+        places.find_end(topology, self.node, self.to, self.describe())
+        if not self._words():
+            raise SpecificationError(f"{self.describe()}: say what changes: delay or loss")
+        try:
+            if self.delay is not None:
+                parse_delay(self.delay)
+        except TestbedError as error:
+            raise SpecificationError(f"{self.describe()}: {error.message}", error.hint) from None
+        if self.loss is not None and not 0 <= self.loss <= 100:
+            raise SpecificationError(f"{self.describe()}: loss is from 0 to 100 percent")
+
+    def carry_out(self, run: Run) -> Mapping[str, Any]:
+        _, link = _found(run, self.node, self.to)
+        link.impair(delay=None if self.delay is None else parse_delay(self.delay), loss=self.loss)
+        return {"at": run.now()}
+
+    def _words(self) -> list[str]:
+        words = [] if self.delay is None else [f"{self.delay} delay"]
+        return words + ([] if self.loss is None else [f"{self.loss:g} % loss"])
+
+
+@dataclass(frozen=True, slots=True)
+class Flap:
+    """An interface goes down and comes up again `count` times, once in `period` seconds, half of it down.
+
+    Each change is an event of its own; the action lasts as long as all of them.
+    """
+
+    node: str
+    to: str
+    count: int
+    period: float
+
+    def describe(self) -> str:
+        return f"{places.spoken(self.node, self.to)} flaps {self.count} times, every {self.period:g} s"
+
+    def check(self, topology: Topo, traffic: Collection[str]) -> None:
+        places.find_end(topology, self.node, self.to, self.describe())
+        if self.count < 1 or self.period <= 0:
+            raise SpecificationError(f"{self.describe()}: count is at least 1, the period more than 0 s")
+
+    def carry_out(self, run: Run) -> Mapping[str, Any]:
+        begun = run.now()
+        changes = (LinkDown(self.node, self.to), LinkUp(self.node, self.to))
+        for number in range(2 * self.count):
+            time.sleep(max(0.0, begun + number * self.period / 2 - run.now()))
+            change = changes[number % 2]
+            facts = dict(change.carry_out(run))
+            run.log(change.describe(), at=facts.pop("at"), source="flap", **facts)
+        return {"at": begun}
+
+
+def _found(run: Run, node: str, to: str) -> tuple[LinkEnd, EmulatedLink]:
+    """The end that the topology has, and the link that is there now; raises TestbedError."""
+    end = places.find_end(run.network.topo, node, to, "link")
+    for link in run.network.links:
+        if end.interface in (link.intf1.name, link.intf2.name):
+            return end, link
+    raise TestbedError(f"{node} has no interface {end.interface}")
