@@ -16,12 +16,11 @@ from typing import Any
 from experiments.benchmarks.catalogue import BENCHMARKS, choose
 from testbed import sandbox
 from testbed.errors import TestbedError, report
-from testbed.measure import analysis, document, environment, machine, plot, table
+from testbed.measure import analysis, document, environment, files, machine, plot, table
 from testbed.measure.engine import Engine
 from testbed.measure.plan import DEFAULT_PAIRS, Settings
 from testbed.measure.progress import Progress, duration
 from testbed.measure.statistics import CLAIM, ENOUGH
-from testbed.ownership import owned_by_caller
 
 RESULTS = sandbox.ROOT / "results" / "bench"
 EXAMPLES = f"""\
@@ -102,9 +101,9 @@ def _measure(options: argparse.Namespace) -> int:
     sandbox.enter(name="bench")
     settings = _settings(options)
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    directory = document.prepare((options.results or RESULTS).absolute(), stamp)
-    path = directory / document.FILE_NAME
-    _point_to(directory)
+    directory = files.prepare((options.results or RESULTS).absolute(), stamp)
+    path = directory / files.FILE_NAME
+    files.point_latest_to(directory)
     expected = {one.name: one.seconds(settings, machine.GAP_SECONDS) for one in benchmarks}
     result = document.new(
         {"pairs": settings.pairs, "seed": settings.seed, "quick": settings.quick},
@@ -114,7 +113,7 @@ def _measure(options: argparse.Namespace) -> int:
     print(f"{len(benchmarks)} benchmarks, about {duration(sum(expected.values()))}; seed {settings.seed}; to {path}")
     if settings.pairs < ENOUGH:
         print(f"with fewer than {ENOUGH} pairs there is no interval and no verdict")
-    engine = Engine(result, settings, Progress(expected), lambda: document.save(result, path))
+    engine = Engine(result, settings, Progress(expected), lambda: files.save(result, path))
     _end_in_order()
     status = 0
     try:
@@ -132,17 +131,6 @@ def _measure(options: argparse.Namespace) -> int:
     shown = _show(result, directory, markdown=options.markdown)
     print(f"result: {path}")
     return status or shown
-
-
-def _point_to(directory: Path) -> None:
-    """`latest` beside the results is the one that is being made."""
-    link = directory.parent / "latest"
-    try:
-        link.unlink(missing_ok=True)
-        link.symlink_to(directory.name)
-        owned_by_caller(link)
-    except OSError:
-        return  # on a file system without links there is none
 
 
 def _end_in_order() -> None:

@@ -4,7 +4,8 @@ plan         what is measured: variants, comparisons, figures; the order of the 
 statistics   medians, exact intervals, noise, verdicts
 machine      how busy the machine was, with what of it was ours
 engine       runs the pairs, repeats the void ones, keeps what was measured
-document     the result file
+files        result files on disk: each run's directory, saving, loading
+document     the result file of benchmarks
 analysis     from the result file to figures
 table, plot  figures as text and as pictures
 bounce       the calibration: a tunnel in the plainest Python
