@@ -4,6 +4,9 @@ specification   what an experiment is: scene, contenders, metrics, acceptance, p
 schedule        what happens in it, and when
 traffic         what flows in it
 record          what one run left behind, as metrics see it
+plan            which runs there are, in which order, with which seeds, and how long they take
+result          the result file
+analysis        from the result file to medians, verdicts and acceptance; summary: all of it as text
 
 All of these are pure: an experiment loads and is checked without root and without Mininet running.
 """

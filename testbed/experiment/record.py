@@ -15,7 +15,7 @@
                     "recover", "rsyns"}, ...],               "flow": the name of what flows there, null for nothing ours
      "counters": {"ann": {"node": {"packets": 40, ...},                          how much each grew during the run
                           "interfaces": {"ann-eth0": {"rx_bytes", "rx_packets", "tx_bytes", "tx_packets"}}}},
-     "facts": {...}, "fidelity": {"trustworthy": true, "reasons": [], ...},
+     "facts": {...}, "fidelity": {"trustworthy": true, "kinds": [], "reasons": [], ...},   (`fidelity`)
      "metrics": {"dip": 0.02, ...}, "without": {"metric": why the run has none}}
 
 A run that failed has all up to "facts" as far as it came, and no metrics.

@@ -7,7 +7,7 @@ same schedule; so a *run* is (repetition, point, contender).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -209,13 +209,21 @@ class Experiment:
             f"{self.name} has no contender {name!r}{did_you_mean(name, known)}; there are: {', '.join(known)}"
         )
 
-    def check(self, build: BuildTopology, given: Mapping[str, float], *, quick: bool) -> None:
+    def check(
+        self,
+        build: BuildTopology,
+        given: Mapping[str, float],
+        *,
+        quick: bool,
+        points: Sequence[Mapping[str, float]] | None = None,
+    ) -> None:
         """Everything that can be known before anything is started; raises SpecificationError that names the place.
 
-        build  makes a topology from its name and options (`topologies`), and raises what that raises
+        build   makes a topology from its name and options (`topologies`), and raises what that raises
+        points  those that are run, if not all (of a quick run: its own)
         """
         self._check_names()
-        for point in self.chosen_points(quick=quick):
+        for point in self.chosen_points(quick=quick) if points is None else points:
             values = self.values(point, given, quick=quick)
             for contender in self.contenders:
                 scene = self.scene(values, contender)

@@ -48,7 +48,7 @@ def text(document: Mapping[str, Any]) -> str:
     parts = []
     for entry in document["benchmarks"]:
         rows = [row(outcome) for outcome in analysis.of_benchmark(document, entry)]
-        parts.append("\n".join([analysis.heading(document, entry), *_aligned([list(COLUMNS), *rows]), *notes(entry)]))
+        parts.append("\n".join([analysis.heading(document, entry), *aligned([list(COLUMNS), *rows]), *notes(entry)]))
     return "\n\n".join(parts)
 
 
@@ -87,11 +87,11 @@ def notes(entry: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+def aligned(rows: Sequence[Sequence[str]], indent: str = "  ") -> list[str]:
+    """Lines in which the columns begin one below the other."""
     widths = [max(len(line[column]) for line in rows) for column in range(len(rows[0]))]
-    return [
-        "  " + "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in rows
-    ]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in rows]
+    return [indent + line.rstrip() for line in lines]
 
 
 def _bar(cells: Sequence[str]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import statistics
 from itertools import product
 
 import pytest
@@ -12,6 +14,7 @@ from testbed.measure.statistics import (
     NO_AIM,
     TOO_FEW,
     Interval,
+    bootstrap,
     interval,
     noise_width,
     rank,
@@ -81,3 +84,27 @@ def test_an_aim_is_met_when_the_worse_end_is_within_the_noise(
 def test_without_an_interval_nothing_is_said() -> None:
     assert verdict(None, 0.1, 0.5, higher_is_better=True) == TOO_FEW
     assert verdict(None, 0.1, None, higher_is_better=True) == TOO_FEW
+
+
+def test_the_bootstrap_interval_is_that_of_resampled_rows() -> None:
+    values = [float(number) for number in range(1, 101)]
+    low, high = bootstrap(values, statistics.mean) or (0, 0)
+    # The mean of 100 values of variance 833 has a standard error of 2.89.
+    assert low == pytest.approx(50.5 - 1.96 * 2.89, abs=0.6) and high == pytest.approx(50.5 + 1.96 * 2.89, abs=0.6)
+    assert bootstrap(values, statistics.mean) == (low, high)
+    assert bootstrap(values, statistics.mean, seed=1) != (low, high)
+    assert bootstrap(values[:5], statistics.mean) is None
+    assert bootstrap([1.0] * 6, statistics.median) == (1.0, 1.0)
+
+
+def test_of_few_values_only_the_exact_interval_holds_what_it_says() -> None:
+    chance = random.Random(5)
+    held = {"exact": 0, "bootstrap": 0}
+    rounds = 400
+    for _ in range(rounds):
+        values = [chance.gauss(0, 1) for _ in range(10)]
+        exact, resampled = interval(values), bootstrap(values, statistics.median, resamples=400)
+        assert exact is not None and resampled is not None
+        held["exact"] += exact.low <= 0 <= exact.high
+        held["bootstrap"] += resampled[0] <= 0 <= resampled[1]
+    assert held["exact"] >= 0.95 * rounds > held["bootstrap"]
