@@ -21,6 +21,9 @@ topo-datacenter: setup ## the datacenter with its service router: a prompt at a 
 topo-adhoc: setup ## hosts that find services by broadcast, without service router and controller: a prompt, or a tour (ARGS="--help")
 	@scripts/privileged $(PYTHON) -m testbed run adhoc $(ARGS)
 
+check: setup ## what this machine offers, what is missing and how to mend it; really starts two Serval hosts (ARGS="--json")
+	@scripts/privileged $(PYTHON) -m testbed check $(ARGS)
+
 test: setup ## everything that must hold: lint, unit, sandbox, emulation, docs (JOBS=1: nothing beside anything)
 	@scripts/test-all
 
@@ -69,4 +72,4 @@ clean: ## remove .venv and everything else that can be made again (not results/)
 	@rm -rf .venv .venv-ryu build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
-.PHONY: help setup topo-datacenter topo-adhoc test lint test-unit test-sandbox test-emulation test-docs bench model-check fuzz test-wireshark reference clean
+.PHONY: help setup topo-datacenter topo-adhoc check test lint test-unit test-sandbox test-emulation test-docs bench model-check fuzz test-wireshark reference clean

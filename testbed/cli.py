@@ -79,10 +79,23 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--json", action="store_true", help="print one JSON document")
     command.set_defaults(action=_list)
 
+    command = commands.add_parser(
+        "check",
+        help="what this machine offers, with what to do where something is missing",
+        description="Look at system, programs, packages and kernel, and really start two Serval hosts in a sandbox."
+        " Each line is ok, substitute (something else does it), absent (only what asks for it does without) or"
+        " MISSING. The exit status is 0 when the testbed runs here.",
+    )
+    command.add_argument("--json", action="store_true", help="print one JSON document")
+    command.set_defaults(action=_check)
+
     command = commands.add_parser("launch")  # without help: the inner half of `run`
     command.add_argument("topology")
     command.add_argument("options", nargs=argparse.REMAINDER)
     command.set_defaults(action=_launch)
+    command = commands.add_parser("launch-check")  # the same for `check`
+    command.add_argument("--json", action="store_true")
+    command.set_defaults(action=_launch_check)
     command = commands.add_parser("launch-mn")  # the same for `mn`
     command.add_argument("options", nargs="*")
     command.set_defaults(action=_launch_mn)
@@ -145,6 +158,22 @@ def _mn(options: argparse.Namespace) -> int:
 
 def _launch_mn(options: argparse.Namespace) -> int:
     return _inner("testbed.mn").run(options.after_dashes)
+
+
+def _check(options: argparse.Namespace) -> int:
+    words = ["--json"] if options.json else []
+    try:
+        return sandbox.run([*_quietly(), sys.executable, "-m", "testbed", "launch-check", *words], name="check")
+    except TestbedError as error:
+        from testbed.check import command  # only here: it looks at every package that is installed
+
+        return command.without_sandbox(error, as_json=options.json)
+
+
+def _launch_check(options: argparse.Namespace) -> int:
+    if not sandbox.inside():
+        raise TestbedError("`testbed launch-check` works only inside a sandbox", "use: testbed check")
+    return int(_inner("testbed.check.command").run_inside(as_json=options.json))
 
 
 def _exec(options: argparse.Namespace) -> int:

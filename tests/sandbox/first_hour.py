@@ -16,6 +16,8 @@ SMALL = ("--racks", "1", "--hosts", "1", "--clients", "1")
 RUN = (*TESTBED, "run", "datacenter", *SMALL, "--no-calibration")
 LAUNCH = (*TESTBED, "launch", "datacenter", *SMALL, "--no-calibration")
 """The same inside a sandbox that is there already."""
+NO_HTB = 'case "$*" in *htb*) echo "Error: Specified qdisc kind is unknown." >&2; exit 2;; esac; exec /usr/sbin/tc "$@"'
+"""A program `tc` on a kernel without HTB."""
 
 _CRIPPLE = """
 import json, os, resource, subprocess, sys, tempfile

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sandbox.first_hour import LAUNCH, RUN, SMALL, assert_helpful, machine, run
+from tests.sandbox.first_hour import LAUNCH, NO_HTB, RUN, SMALL, assert_helpful, machine, run
 from tests.sandbox.support import ROOT, TESTBED
 
 pytestmark = pytest.mark.usefixtures("host_unchanged")
@@ -64,9 +64,6 @@ def test_open_vswitch_that_dies_at_its_start(program: str, status: int, tmp_path
     assert f"testbed: the logs were kept in {kept.partition('/logs/')[0]}\n" in done.stdout
 
 
-_NO_HTB = (
-    'case "$*" in *htb*) echo "Error: Specified qdisc kind is unknown." >&2; exit 2;; esac; exec /usr/sbin/tc "$@"'
-)
 _NO_VETH = 'case "$*" in *veth*) echo "Error: Unknown device type." >&2; exit 2;; esac; exec /usr/sbin/ip "$@"'
 
 
@@ -74,7 +71,7 @@ _NO_VETH = 'case "$*" in *veth*) echo "Error: Unknown device type." >&2; exit 2;
     ("programs", "bind", "said"),
     [
         (
-            {"tc": _NO_HTB},
+            {"tc": NO_HTB},
             {},
             "HTB, which makes rates (Specified qdisc kind is unknown.): sudo modprobe sch_htb",
         ),
