@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from experiments.benchmarks import connecting, fifty, goodput, handover, routing
+from experiments.benchmarks import connecting, crowd, goodput, handover, routing
 from testbed.errors import TestbedError
 from testbed.measure.plan import Benchmark
 
 BENCHMARKS: tuple[Benchmark, ...] = (
     *goodput.BENCHMARKS,
     *connecting.BENCHMARKS,
-    *fifty.BENCHMARKS,
+    *crowd.BENCHMARKS,
     *routing.BENCHMARKS,
     *handover.BENCHMARKS,
 )

@@ -1,4 +1,4 @@
-"""Fifty hosts on one switch, up and down: Serval's network beside Mininet alone, and what a node takes of memory.
+"""Many hosts on one switch, up and down: Serval's network beside Mininet alone, and what a node takes of memory.
 
     mininet   stock Mininet: its hosts, its links, a learning switch, no controller; up when start() returns
     serval    the same hosts each with a Serval node, the controller and its fabric; up when the controller knows every
@@ -42,7 +42,7 @@ def listener_pid(path: str) -> int:
     return int(struct.unpack("3i", credentials)[0])
 
 
-class Fifty:
+class Crowd:
     """The bed: nothing stands between the runs."""
 
     def __init__(self, parameters: Mapping[str, Any], logs: Path) -> None:
@@ -108,33 +108,38 @@ class Fifty:
 
 
 @contextmanager
-def bed(parameters: Mapping[str, Any], settings: Settings) -> Iterator[Fifty]:
-    yield Fifty(parameters, settings.logs)
+def bed(parameters: Mapping[str, Any], settings: Settings) -> Iterator[Crowd]:
+    yield Crowd(parameters, settings.logs)
 
 
-def _hosts(count: int) -> Benchmark:
+def _hosts(name: str, count: int, run_seconds: float, *, by_name: bool = False, **aims: float) -> Benchmark:
+    """`aims`: the most that Serval may take, as a multiple of Mininet alone, to come up and to go down."""
     shown: dict[str, Any] = {"unit": "s", "better": LOWER}
     return Benchmark(
-        name="hosts",
+        name=name,
         title="{hosts} hosts up and down, and memory per node",
         comparisons=(Comparison(SERVAL, MININET), Comparison(MININET, MININET)),
         figures=(
             Figure("up, Mininet alone", "up", MININET, **shown),
             Figure("up, Serval", "up", SERVAL, noise=MININET, **shown),
-            Figure("up, Serval / Mininet alone", "up", SERVAL, MININET, RATIO, better=LOWER),
+            Figure("up, Serval / Mininet alone", "up", SERVAL, MININET, RATIO, better=LOWER, aim=aims.get("up")),
             Figure("up, Serval adds", "up", SERVAL, MININET, DIFFERENCE, **shown),
             Figure("down, Mininet alone", "down", MININET, **shown),
             Figure("down, Serval", "down", SERVAL, noise=MININET, **shown),
-            Figure("down, Serval / Mininet alone", "down", SERVAL, MININET, RATIO, better=LOWER),
+            Figure("down, Serval / Mininet alone", "down", SERVAL, MININET, RATIO, better=LOWER, aim=aims.get("down")),
             Figure("memory of a Serval node (PSS)", "node_mib", SERVAL, unit="MiB", better=LOWER),
             Figure("memory of a host's shell (PSS)", "shell_mib", MININET, unit="MiB", better=LOWER),
         ),
         bed=bed,
         parameters={"hosts": count},
         quick={"hosts": 4, "run_seconds": 2.0},
-        run_seconds=4.0,
+        run_seconds=run_seconds,
         setup_seconds=0.5,
+        by_name=by_name,
     )
 
 
-BENCHMARKS = (_hosts(50),)
+BENCHMARKS = (
+    _hosts("hosts", 50, 4.0),
+    _hosts("hosts-200", 200, 14.0, by_name=True, up=2.0, down=1.0),
+)
