@@ -14,9 +14,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from experiments.benchmarks import gaps
-from experiments.benchmarks.stream import DOWN, UP, mptcp_missing
+from experiments.benchmarks.stream import DOWN, UP
 from testbed.errors import TestbedError
 from testbed.measure.plan import DIFFERENCE, LOWER, Benchmark, Comparison, Figure, Reading, Settings
+from testbed.traffic.mptcp import missing as mptcp_missing
 
 SERVAL, MPTCP, TUNED = "serval", "mptcp", "mptcp-tuned"
 NONE, TOLD, LINK_DOWN, CARRIER, HOLE = "none", "told", "down", "carrier", "hole"

@@ -16,10 +16,10 @@ from typing import Any
 
 from mininet.net import Mininet
 
-from experiments.benchmarks.programs import Program, Worker
 from testbed import hosts, nodes
 from testbed.hosts import EmulatedNode, PlainRouter, ServalHost
 from testbed.link.emulated import EmulatedLink
+from testbed.traffic.programs import Program, Worker
 
 PORT, SINK_PORT = 5001, 5002
 PROVIDERS = {"example": 0x5E7A1E}

@@ -19,11 +19,11 @@ from typing import Any
 
 from mininet.net import Mininet
 
-from experiments.benchmarks.programs import Program, Worker
 from testbed import hosts, nodes
 from testbed.errors import TestbedError
 from testbed.hosts import EmulatedNode, PlainRouter, ServalHost
 from testbed.link.emulated import EmulatedLink
+from testbed.traffic.programs import Program, Worker
 
 RATE = 200
 PORT, MPTCP_PORT = 5101, 5102

@@ -54,10 +54,10 @@ def bed(parameters: Mapping[str, Any], settings: Settings) -> Iterator[Routing]:
     # Mininet is needed only here: the list of benchmarks loads without it.
     from mininet.net import Mininet
 
-    from experiments.benchmarks.programs import Worker
     from testbed import hosts, nodes
     from testbed.hosts import PlainHost, ServalHost
     from testbed.link.emulated import EmulatedLink
+    from testbed.traffic.programs import Worker
 
     undo: list[Callable[[], object]] = []
     try:

@@ -11,7 +11,6 @@ the server. What is received is compared byte by byte with what was to be sent; 
 
 from __future__ import annotations
 
-import errno
 import gc
 import json
 import random
@@ -20,35 +19,19 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from experiments.benchmarks.orders import serve_orders
+from testbed.traffic import mptcp
+from testbed.traffic.mptcp import IPPROTO_MPTCP
+from testbed.traffic.orders import serve_orders
+from testbed.traffic.pattern import WrongData
 
-IPPROTO_MPTCP = 262
 DOWN, UP = "down", "up"
 PIECE_SECONDS = 0.001
 LIMIT = 60.0
 """Longest silence of a connection, in seconds."""
-SUBFLOW_SECONDS = 5.0
-_SOL_MPTCP, _MPTCP_INFO = 284, 1
-_FLAGS_AT, _FALLBACK = 8, 1  # in struct mptcp_info of linux/mptcp.h: mptcpi_flags, after eight single bytes
 _PATTERN = random.Random(5).randbytes(1 << 16)
 _TWICE = _PATTERN * 2 + _PATTERN[:1]
-
-
-class WrongData(OSError):
-    """What came is not what was sent."""
-
-
-def mptcp_missing() -> str | None:
-    """Why there is no MPTCP here; None where there is."""
-    try:
-        socket.socket(socket.AF_INET, socket.SOCK_STREAM, IPPROTO_MPTCP).close()
-    except OSError as error:
-        return "kernel without MPTCP" if error.errno == errno.EPROTONOSUPPORT else f"MPTCP: {error.strerror}"
-    enabled = Path("/proc/sys/net/mptcp/enabled")
-    return None if not enabled.exists() or enabled.read_text().strip() == "1" else "net.mptcp.enabled is 0"
 
 
 def pieces(rate: float, seconds: float) -> tuple[int, int]:
@@ -153,7 +136,7 @@ def stream(order: dict[str, Any], tell: Callable[[dict[str, Any]], None]) -> dic
         connection.sendall(json.dumps(wanted).encode() + b"\n")
         _line(connection)
         if order["mptcp"]:
-            _await_subflow(connection)
+            mptcp.await_subflow(connection)
         connection.sendall(b"\n")
         congestion = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0").decode()
 
@@ -174,20 +157,6 @@ def stream(order: dict[str, Any], tell: Callable[[dict[str, Any]], None]) -> dic
     return {**result, "congestion": congestion}
 
 
-def _await_subflow(connection: socket.socket) -> None:
-    """Wait until MPTCP has its second path. Raises OSError when it fell back to TCP, or nothing joins."""
-    deadline = time.monotonic() + SUBFLOW_SECONDS
-    while True:
-        info = connection.getsockopt(_SOL_MPTCP, _MPTCP_INFO, 64)
-        if int.from_bytes(info[_FLAGS_AT : _FLAGS_AT + 4], sys.byteorder) & _FALLBACK:
-            raise OSError("MPTCP fell back to TCP")
-        if info[0] >= 1:  # mptcpi_subflows: those beside the first
-            return
-        if time.monotonic() > deadline:
-            raise OSError(f"MPTCP had no second subflow within {SUBFLOW_SECONDS:g} s")
-        time.sleep(0.002)
-
-
 def _everything(connection: socket.socket) -> bytes:
     told = bytearray()
     while data := connection.recv(1 << 16):
@@ -203,7 +172,7 @@ def main() -> None:
         serve_orders(words[0], {"stream": stream})
         return
     listen(int(words[0]), 0)
-    if mptcp_missing() is None:
+    if mptcp.missing() is None:
         listen(int(words[1]), IPPROTO_MPTCP)
     print("ready", flush=True)
     threading.Event().wait()

@@ -18,11 +18,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from experiments.benchmarks.orders import Answer, serve_orders
 from serval_node.wire.ipv4 import PROTOCOL_SERVAL, PROTOCOL_TCP, address
 from serval_node.wire.sal_header import Control, ControlFlag, SalPacket, Service, encode
 from serval_node.wire.serviceid import ServiceID
 from serval_node.wire.transport import SYN, build_tcp, to_wire
+from testbed.traffic.orders import Answer, serve_orders
 
 Tell = Callable[[Answer], None]
 QUIET_SECONDS = 2.0

@@ -21,7 +21,7 @@ from pyroute2.netlink import NLM_F_ACK, NLM_F_REQUEST
 from pyroute2.netlink.generic import GenericNetlinkSocket
 from pyroute2.netlink.generic.mptcp import MPTCP_GENL_NAME, MPTCP_PM_CMD_SET_FLAGS, mptcp_msg
 
-from experiments.benchmarks.orders import serve_orders
+from testbed.traffic.orders import serve_orders
 
 _SUBFLOW, _BACKUP, _NESTED = 0x2, 0x4, 0x8000  # linux/mptcp.h, linux/netlink.h
 _VERSION = 1

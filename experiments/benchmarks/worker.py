@@ -15,8 +15,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from experiments.benchmarks.orders import Operation, serve_orders
 from serval_node import socket as serval
+from testbed.traffic.orders import Operation, serve_orders
 
 LIMIT = 30.0
 BLOCK = bytes(1 << 20)

@@ -13,8 +13,8 @@ import pytest
 
 from experiments.benchmarks import handover, stream
 from experiments.benchmarks.gaps import Gap, gaps, largest, limit_ms, window
-from experiments.benchmarks.orders import serve_orders
 from testbed.measure import analysis
+from testbed.traffic.orders import serve_orders
 
 EVENT = 1000.25
 

@@ -1,4 +1,4 @@
-"""What a helper program of a benchmark does with orders. It loads quickly: nothing of Mininet is needed here.
+"""What a helper program in a host does with orders. It loads quickly: nothing of Mininet is needed here.
 
 An order is a line of JSON on a unix socket, {"op": ..., ...}; each answer is a line {"ok": true, ...} or {"ok": false,
 "error": "one line"}.

@@ -1,11 +1,12 @@
-"""Helper programs of benchmarks in the hosts: started once and given orders, so that no run pays for a start.
+"""Helper programs in the hosts: started once and given orders, so that no measurement pays for a start.
 
-`experiments.benchmarks.orders` is the other side.
+`testbed.traffic.orders` is the other side.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import select
 import socket
 import sys
@@ -18,8 +19,13 @@ from testbed import hosts, processes, sandbox
 from testbed.errors import TestbedError
 from testbed.hosts import EmulatedNode
 
-DIRECTORY = Path("/run/testbed/bench")
+DIRECTORY = Path("/run/testbed/programs")
 ORDER_SECONDS = 90.0
+
+
+def file_name(name: str) -> str:
+    """A name of anything as part of a file's."""
+    return re.sub(r"[^\w.-]", "_", name)
 
 
 class Program:
@@ -41,14 +47,19 @@ def _says_ready(daemon: processes.Daemon) -> bool:
 
 
 class Worker(Program):
-    """A program that takes orders: `words` is followed by the path of its socket. Raises TestbedError only."""
+    """A program that takes orders: `words` is followed by the path of its socket and by `more`.
 
-    def __init__(self, name: str, host: EmulatedNode, words: Sequence[str], logs: Path) -> None:
+    Raises TestbedError only.
+    """
+
+    def __init__(
+        self, name: str, host: EmulatedNode, words: Sequence[str], logs: Path, *, more: Sequence[str] = ()
+    ) -> None:
         DIRECTORY.mkdir(parents=True, exist_ok=True)
         self._name, self._path = name, DIRECTORY / f"{name}.sock"
         self._path.unlink(missing_ok=True)
         self._stream: Any = None
-        super().__init__(name, host, [*words, str(self._path)], logs)
+        super().__init__(name, host, [*words, str(self._path), *more], logs)
 
     def wait_ready(self) -> None:
         super().wait_ready()
@@ -94,4 +105,4 @@ class Worker(Program):
             self._channel.close()
 
     def _trouble(self, text: str) -> TestbedError:
-        return TestbedError(f"the benchmark's {self._name}: {text}", f"its log is {self.log}")
+        return TestbedError(f"{self._name}: {text}", f"its log is {self.log}")
