@@ -66,9 +66,16 @@ def _parser() -> argparse.ArgumentParser:
         help="benchmarks, named by --list (default: all that say nothing else there)",
     )
     parser.add_argument("--pairs", type=_count, default=None, help=f"pairs of each kind (default: {DEFAULT_PAIRS})")
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="VARIANT",
+        help="these variants and what they are compared with, for example serval or serval:hole (may be repeated)",
+    )
     parser.add_argument("--seed", type=int, help="of the order of the pairs (default: drawn, and recorded)")
     parser.add_argument("--quick", action="store_true", help="very short runs and 2 pairs: does it work at all?")
-    parser.add_argument("--list", action="store_true", help="list the benchmarks and how long they take")
+    parser.add_argument("--list", action="store_true", help="list the benchmarks, or those named, and how long they take")
     parser.add_argument("--results", type=Path, metavar="DIR", help="where the result goes (default: results/bench)")
     parser.add_argument("--plot", type=Path, metavar="RESULT.json", help="table and plots again from a result; no root")
     parser.add_argument("--markdown", action="store_true", help="the table in Markdown")
@@ -89,7 +96,7 @@ def _settings(options: argparse.Namespace) -> Settings:
 
 def _list(options: argparse.Namespace) -> int:
     settings = _settings(options)
-    for benchmark in BENCHMARKS:
+    for benchmark in choose(options.names, options.only) if options.names else BENCHMARKS:
         seconds = benchmark.seconds(settings, machine.GAP_SECONDS)
         title = benchmark.titled(settings) + (analysis.QUICK if settings.quick else "")
         print(f"{benchmark.name:<20} {duration(seconds):>12}  {title}{' (only by name)' if benchmark.by_name else ''}")
@@ -97,7 +104,7 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _measure(options: argparse.Namespace) -> int:
-    benchmarks = choose(options.names)
+    benchmarks = choose(options.names, options.only)
     sandbox.enter(name="bench")
     settings = _settings(options)
     stamp = time.strftime("%Y%m%d-%H%M%S")

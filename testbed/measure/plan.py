@@ -8,9 +8,9 @@ one run gave. Plans load without root and without Mininet.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -133,6 +133,26 @@ class Benchmark:
         each = self.quick.get("run_seconds", self.run_seconds) if settings.quick else self.run_seconds
         count = sum(comparison.count(settings.pairs) for comparison in self.comparisons)
         return self.setup_seconds + count * (2 * each + 2 * gap_seconds)
+
+    def only(self, wanted: Collection[str]) -> Benchmark | None:
+        """The same with the wanted variants alone, "serval" standing for all that begin so ("serval:down"); what they
+        are compared with stays, and its noise. None when there is nothing left to compare.
+        """
+
+        def is_wanted(variant: str) -> bool:
+            return any(variant == word or variant.startswith(f"{word}:") for word in wanted)
+
+        compared = [one for one in self.comparisons if not one.equal and is_wanted(one.subject)]
+        references = {one.reference for one in compared}
+        pairs = tuple(one for one in self.comparisons if one in compared or (one.equal and one.subject in references))
+        sides = {(one.subject, one.reference) for one in pairs}
+        variants = {side for pair in sides for side in pair}
+        figures = tuple(
+            figure
+            for figure in self.figures
+            if (figure.subject in variants if figure.how == VALUE else (figure.subject, figure.reference) in sides)
+        )
+        return replace(self, comparisons=pairs, figures=figures) if compared else None
 
     def check(self) -> None:
         """Raises ValueError when a figure needs pairs that are not run."""

@@ -98,6 +98,24 @@ def test_names_choose() -> None:
         choose(["gooodput"])
 
 
+def test_variants_choose_what_they_are_compared_with_and_its_noise() -> None:
+    (one,) = choose(["handover-20ms-down"], ["serval:hole", "serval:down"])
+    assert {(pair.subject, pair.reference) for pair in one.comparisons} == {
+        ("serval:hole", "serval:none"),
+        ("serval:down", "serval:none"),
+        ("serval:none", "serval:none"),
+    }
+    one.check()
+    (whole,) = choose(["handover-20ms-down"])
+    assert {figure.subject for figure in one.figures} == {"serval:hole", "serval:down", "serval:none"}
+    (serval,) = choose(["handover-20ms-down"], ["serval"])
+    assert {figure.subject for figure in serval.figures} == {
+        figure.subject for figure in whole.figures if figure.subject.startswith("serval:")
+    }
+    with pytest.raises(TestbedError, match=r"has no variant serva(.|\n)*there are: serval:told, serval:down, "):
+        choose(["handover-20ms-down"], ["serva"])
+
+
 def test_the_catalogue_loads_without_mininet() -> None:
     program = "import sys; sys.modules['mininet'] = None; import experiments.benchmarks.catalogue"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
