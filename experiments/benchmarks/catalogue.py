@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from experiments.benchmarks import connecting, crowd, goodput, handover, routing
+from experiments.benchmarks import connecting, crowd, false_alarms, goodput, handover, routing
 from testbed.errors import TestbedError
 from testbed.measure.plan import Benchmark
 
@@ -14,6 +14,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     *crowd.BENCHMARKS,
     *routing.BENCHMARKS,
     *handover.BENCHMARKS,
+    *false_alarms.BENCHMARKS,
 )
 
 

@@ -75,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--seed", type=int, help="of the order of the pairs (default: drawn, and recorded)")
     parser.add_argument("--quick", action="store_true", help="very short runs and 2 pairs: does it work at all?")
-    parser.add_argument("--list", action="store_true", help="list the benchmarks, or those named, and how long they take")
+    parser.add_argument("--list", action="store_true", help="list the benchmarks, or those named, and their times")
     parser.add_argument("--results", type=Path, metavar="DIR", help="where the result goes (default: results/bench)")
     parser.add_argument("--plot", type=Path, metavar="RESULT.json", help="table and plots again from a result; no root")
     parser.add_argument("--markdown", action="store_true", help="the table in Markdown")

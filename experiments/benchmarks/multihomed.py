@@ -124,11 +124,13 @@ def _neighbour(own: Any, other: Any) -> str:
 
 
 @contextmanager
-def multihomed(logs: Path, *, delay: float = 0.0) -> Iterator[Multihomed]:
-    """Build it, start everything, wait until it works; `delay` in seconds, one way. Raises TestbedError."""
+def multihomed(logs: Path, *, delay: float = 0.0, loss: float = 0.0) -> Iterator[Multihomed]:
+    """Build it, start everything, wait until it works; `delay` in seconds and `loss` in percent, one way, of the
+    server's link. Raises TestbedError.
+    """
     undo: list[Callable[[], object]] = []
     try:
-        network = _build(undo, logs, delay)
+        network = _build(undo, logs, delay, loss)
         network.set_up()
         launcher = nodes.Launcher(logs)
         undo.append(launcher.stop)
@@ -147,14 +149,15 @@ def multihomed(logs: Path, *, delay: float = 0.0) -> Iterator[Multihomed]:
             undo.pop()()
 
 
-def _build(undo: list[Callable[[], object]], logs: Path, delay: float) -> Multihomed:
+def _build(undo: list[Callable[[], object]], logs: Path, delay: float, loss: float) -> Multihomed:
     client, server = ServalHost("ann"), ServalHost("eve", defaultRoute="via 10.62.0.254")
     router = PlainRouter("r")
     undo += [client.terminate, server.terminate, router.terminate]
     # The server's link first, so that no end of the client's links has the number that its other end has: the kernel
     # would take such a link for hardware and hold its news of a lost carrier back, up to a second after the one before
     # (net/core/link_watch.c).
-    server_link = _link(undo, router, server, ("10.62.0.254", SERVER), {"delay": f"{delay * 1e3:g}ms"} if delay else {})
+    shape = {**({"delay": f"{delay * 1e3:g}ms"} if delay else {}), **({"loss": loss} if loss else {})}
+    server_link = _link(undo, router, server, ("10.62.0.254", SERVER), shape)
     client_links = [_link(undo, client, router, (address, _GATEWAYS[address]), {"bw": RATE}) for address in _GATEWAYS]
     links = [*client_links, server_link]
     for node in (client, router, server):

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from testbed.measure.plan import DIFFERENCE, HIGHER, RATIO, VALUE
-from testbed.measure.statistics import CLAIM, Interval, interval, noise_width, verdict
+from testbed.measure.plan import DIFFERENCE, HIGHER, RATE, RATIO, VALUE
+from testbed.measure.statistics import CLAIM, CONFIDENCE, Interval, interval, noise_width, poisson_interval, verdict
 
 QUICK = " (quick)"
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One figure, in its own unit. `noise` too; `multiple` of the calibration. `count` is the number of values."""
+    """One figure, in its own unit. `noise` too; `multiple` of the calibration. `count` is the number of values.
+    `median` is the rate, where it is one.
+    """
 
     benchmark: str
     label: str
@@ -65,14 +67,14 @@ def of_benchmark(document: Mapping[str, Any], entry: Mapping[str, Any]) -> Itera
     for figure in entry["figures"]:
         scale = figure["scale"] if figure["how"] != RATIO else 1.0
         values = tuple(value * scale for value in figure_values(entry, figure))
-        found = interval(values)
+        found = _rate(entry, figure, scale) if figure["how"] == RATE else interval(values)
         noise = _noise(entry, figure)
         yield Outcome(
             benchmark=entry["name"],
             label=figure["label"],
             unit=figure["unit"],
             values=values,
-            median=statistics.median(values) if values else None,
+            median=_middle(figure["how"], values, found),
             interval=found,
             noise=noise,
             better=figure["better"],
@@ -80,7 +82,7 @@ def of_benchmark(document: Mapping[str, Any], entry: Mapping[str, Any]) -> Itera
             verdict=verdict(found, noise, figure["aim"], higher_is_better=figure["better"] == HIGHER),
             multiple=_multiple(entry, figure, values, scale),
             doubtful=doubt,
-            equal_pairs=len(_equal(entry, figure)),
+            equal_pairs=len(values if figure["how"] == RATE else _equal(entry, figure)),
             quick=quick(document),
         )
 
@@ -102,11 +104,38 @@ def void_count(entry: Mapping[str, Any]) -> int:
 
 
 def figure_values(entry: Mapping[str, Any], figure: Mapping[str, Any]) -> list[float]:
-    """The values of a figure, unscaled: one for each used pair, for VALUE one for each run of the subject in them."""
+    """The values of a figure, unscaled: one for each used pair, for VALUE and RATE one for each run of the subject in
+    them.
+    """
     metric, subject, reference = figure["metric"], figure["subject"], figure["reference"]
     if figure["how"] == VALUE:
         return variant_values(entry, subject, metric)
+    if figure["how"] == RATE:
+        return [count / seconds for count, seconds in _counts(entry, figure)]
     return _compared(figure["how"], pair_values(entry, subject, reference, metric))
+
+
+def _counts(entry: Mapping[str, Any], figure: Mapping[str, Any]) -> list[tuple[float, float]]:
+    """What each run of the subject counted, and in how many seconds."""
+    names = (figure["metric"], "seconds")
+    return list(zip(*(variant_values(entry, figure["subject"], name) for name in names), strict=True))
+
+
+def _rate(entry: Mapping[str, Any], figure: Mapping[str, Any], scale: float) -> Interval | None:
+    """The rate of all runs together."""
+    counts = _counts(entry, figure)
+    count, seconds = round(sum(count for count, _ in counts)), sum(seconds for _, seconds in counts)
+    if not seconds:
+        return None
+    low, high = poisson_interval(count)
+    each = scale / seconds
+    return Interval(count * each, low * each, high * each, CONFIDENCE)
+
+
+def _middle(how: str, values: Sequence[float], found: Interval | None) -> float | None:
+    if how == RATE:
+        return None if found is None else found.median
+    return statistics.median(values) if values else None
 
 
 def variant_values(entry: Mapping[str, Any], variant: str, metric: str) -> list[float]:
@@ -150,6 +179,8 @@ def _noise(entry: Mapping[str, Any], figure: Mapping[str, Any]) -> float | None:
     """Of a DIFFERENCE in its unit; of a RATIO as a ratio; of a VALUE as that share of its aim or its median, or in its
     unit where the figure says so.
     """
+    if figure["how"] == RATE:
+        return None  # its interval says all that there is
     equal = _equal(entry, figure)
     if figure["how"] == DIFFERENCE or figure.get("noise_absolute", False):
         width = noise_width(_compared(DIFFERENCE, equal))

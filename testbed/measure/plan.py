@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-VALUE, RATIO, DIFFERENCE = "value", "ratio", "difference"
+VALUE, RATIO, DIFFERENCE, RATE = "value", "ratio", "difference", "rate"
 HIGHER, LOWER = "higher", "lower"
 DEFAULT_PAIRS = 10
 
@@ -52,7 +52,8 @@ class Comparison:
 class Figure:
     """One line of the result.
 
-    how          VALUE: the subject's metric; RATIO: subject / reference; DIFFERENCE: subject - reference, pair by pair
+    how          VALUE: the subject's metric; RATIO: subject / reference; DIFFERENCE: subject - reference, pair by pair;
+                 RATE: what the metric counts in all runs of the subject, by the sum of their "seconds"
     unit, scale  the figure is shown as metric x scale in this unit
     aim          in the figure's own unit after scaling; None: nothing is asked for
     noise        the variant whose equal pairs show the noise (default: the reference, for VALUE the subject)
@@ -73,6 +74,11 @@ class Figure:
     noise: str | None = None
     calibration: str | None = None
     noise_absolute: bool = False
+
+    @property
+    def alone(self) -> bool:
+        """Whether it is of the subject's own runs, whatever they are paired with."""
+        return self.how in (VALUE, RATE)
 
     @property
     def noise_variant(self) -> str:
@@ -150,7 +156,7 @@ class Benchmark:
         figures = tuple(
             figure
             for figure in self.figures
-            if (figure.subject in variants if figure.how == VALUE else (figure.subject, figure.reference) in sides)
+            if (figure.subject in variants if figure.alone else (figure.subject, figure.reference) in sides)
         )
         return replace(self, comparisons=pairs, figures=figures) if compared else None
 
@@ -161,7 +167,7 @@ class Benchmark:
         for figure in self.figures:
             if figure.subject not in variants:
                 raise ValueError(f"{self.name}: no run of {figure.subject!r} for {figure.label!r}")
-            if figure.how != VALUE and (figure.subject, figure.reference) not in sides:
+            if not figure.alone and (figure.subject, figure.reference) not in sides:
                 raise ValueError(f"{self.name}: no pairs of {figure.subject!r} and {figure.reference!r}")
             if figure.aim is not None and (figure.noise_variant, figure.noise_variant) not in sides:
                 raise ValueError(f"{self.name}: no equal pairs of {figure.noise_variant!r} for {figure.label!r}")

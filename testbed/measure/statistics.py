@@ -8,6 +8,10 @@ With five values even the smallest and the largest reach 93.75 % only: an interv
 A bootstrap interval (B. Efron, R. J. Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13: percentiles) is
 there for what is no single median, such as the ratio of two, and beside the exact one. Alone it would claim too much:
 of medians of ten values it encloses the true one less often than it says (a test shows how much).
+
+What is counted in a time has an exact interval, too, if one event says nothing about the next (F. Garwood, "Fiducial
+limits for the Poisson distribution", Biometrika 28, 1936): its ends are the means with which so few, or so many, would
+be seen with a probability of 2.5 % each. Where nothing was seen it goes up to 3.69.
 """
 
 from __future__ import annotations
@@ -33,7 +37,7 @@ MET, MISSED, TOO_FEW, NO_AIM = "met", "missed", "too few", "no aim"
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A median and its interval. `coverage` is the exact probability, at least the one asked for."""
+    """A median, or a rate, and its interval. `coverage` is the exact probability, at least the one asked for."""
 
     median: float
     low: float
@@ -86,6 +90,27 @@ def bootstrap(
     found = sorted(statistic(chance.choices(rows, k=len(rows))) for _ in range(resamples))
     outside = (1 - confidence) / 2
     return found[math.floor(outside * resamples)], found[math.ceil((1 - outside) * resamples) - 1]
+
+
+def poisson_interval(count: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """The means that go with an event having been seen `count` times."""
+    outside = (1 - confidence) / 2
+    low = 0.0 if count == 0 else _mean_with(lambda mean: _at_most(count - 1, mean) < 1 - outside, count)
+    return low, _mean_with(lambda mean: _at_most(count, mean) < outside, count)
+
+
+def _at_most(count: int, mean: float) -> float:
+    """The probability of no more than `count` where `mean` are to be expected."""
+    return math.fsum(math.exp(k * math.log(mean) - mean - math.lgamma(k + 1)) for k in range(count + 1))
+
+
+def _mean_with(beyond: Callable[[float], bool], count: int) -> float:
+    """The smallest mean that is `beyond`, by halving."""
+    low, high = 1e-9, 10.0 + count + 10 * math.sqrt(count)
+    while high - low > 1e-9 * high:
+        middle = (low + high) / 2
+        low, high = (low, middle) if beyond(middle) else (middle, high)
+    return high
 
 
 def noise_width(equal: Sequence[float]) -> float | None:

@@ -147,3 +147,19 @@ def test_a_benchmark_without_values_has_no_plot(stored: dict[str, Any], tmp_path
     stored["benchmarks"][0]["pairs"] = []
     assert plot.draw(stored, tmp_path) == []
     assert "-" in table.text(stored)
+
+
+def test_a_rate_is_that_of_all_runs_together(stored: dict[str, Any]) -> None:
+    entry = stored["benchmarks"][0]
+    rate = {**entry["figures"][0], "label": "per hour", "how": "rate", "scale": 3600.0, "aim": None, "unit": ""}
+    entry["figures"].append({**rate, "metric": "events", "calibration": None, "noise": None})
+    for pair in entry["pairs"]:
+        for role in ("subject", "reference"):
+            pair[role]["metrics"].update(events=0, seconds=2.0)
+    first = next(pair for pair in entry["pairs"] if pair["comparison"] == 0)
+    first["subject"]["metrics"]["events"] = 1
+    outcome = by_label(stored)["per hour"]
+    assert sorted(outcome.values) == [0, 0, 0, 0, 0, 1800]
+    assert outcome.median == pytest.approx(1 / 12 * 3600) and outcome.interval is not None
+    assert (outcome.interval.low, outcome.interval.high) == pytest.approx((7.595, 1671.5), rel=1e-3)
+    assert outcome.noise is None and outcome.verdict == "no aim"

@@ -17,6 +17,7 @@ from testbed.measure.statistics import (
     bootstrap,
     interval,
     noise_width,
+    poisson_interval,
     rank,
     verdict,
 )
@@ -108,3 +109,12 @@ def test_of_few_values_only_the_exact_interval_holds_what_it_says() -> None:
         held["exact"] += exact.low <= 0 <= exact.high
         held["bootstrap"] += resampled[0] <= 0 <= resampled[1]
     assert held["exact"] >= 0.95 * rounds > held["bootstrap"]
+
+
+@pytest.mark.parametrize(
+    ("count", "low", "high"),
+    # F. Garwood, 1936: the table of exact limits, 95 %.
+    [(0, 0.0, 3.689), (1, 0.0253, 5.572), (2, 0.2422, 7.225), (10, 4.795, 18.39), (50, 37.11, 65.92)],
+)
+def test_the_interval_of_a_count_is_garwoods(count: int, low: float, high: float) -> None:
+    assert poisson_interval(count) == pytest.approx((low, high), rel=1e-3, abs=1e-6)
