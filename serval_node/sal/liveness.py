@@ -75,6 +75,13 @@ class Back:
     path: PathKey
 
 
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """A check was answered by its probes alone: the path works, and what was to come on it does not come."""
+
+    path: PathKey
+
+
 class Flows(Protocol):
     """What the judge asks about flows."""
 
@@ -100,7 +107,9 @@ class Check:
 
 @dataclass(slots=True)
 class Path:
-    """What is known of a path. ``checks`` counts those that were answered since the last traffic."""
+    """What is known of a path. ``checks`` counts those that were answered since the last traffic, or since something
+    was owed for the first time after it; ``idle_checks`` those since the last traffic.
+    """
 
     key: PathKey
     rtt: RoundTrip
@@ -112,6 +121,7 @@ class Path:
     owing: dict[tuple[int, bool], float] = field(default_factory=dict)
     dense: int = 0
     checks: int = 0
+    idle_checks: int = 0
     checked: float = 0.0
     check: Check | None = None
     measure: float | None = None
@@ -175,7 +185,7 @@ class Liveness:
                 path.gaps.add(gap, now)
                 if payload:
                     path.dense = _denser(path.dense, gap)
-            path.heard, path.check, path.checks = heard, None, 0
+            path.heard, path.check, path.checks, path.idle_checks = heard, None, 0, 0
             back = self._works(path, heard)
         if not owing:
             path.owing.pop((flow_id, control), None)
@@ -212,18 +222,19 @@ class Liveness:
         if path is not None:
             path.owing.pop((flow_id, True), None)
 
-    def answered(self, key: PathKey, number: int, now: float) -> list[Back]:
+    def answered(self, key: PathKey, number: int, now: float) -> list[Back | Answers]:
         """The answer to a probe has come on this path."""
         path = self._asked.pop(number, None)
         if path is None:
-            return self.heard(key, now)
+            return [*self.heard(key, now)]
         self.counters["probes_answered"] += 1
         path.rtt.add(now - path.probes.pop(number))
         path.measured_vainly = 0
         if path.silent_since is not None and path.check is None:
             # To a probe of the check that failed: the verdict was rash.
             self.counters["false_alarms"] += 1
-        return self._alive(path, now)
+        answers = [Answers(path.key)] if path.check is not None else []
+        return [*self._alive(path, now), *answers]
 
     def _answered_in_its_own_way(self, path: Path, now: float) -> None:
         """An original answers a probe by a bare ACK, without a number: a round trip only if one probe is out."""
@@ -239,6 +250,7 @@ class Liveness:
         if path.check is not None:
             path.check = None
             path.checks += 1
+            path.idle_checks += 1
         path.checked = now
         back = self._works(path, now)
         self._arm(path)
@@ -331,7 +343,7 @@ class Liveness:
         longest = path.rtt.longest()
         if longest is None:
             return UNKNOWN_PATIENCE
-        patience = longest + path.gaps.slack(now) + 2 * self._late
+        patience = longest + path.gaps.slack(now) + self._late
         return patience if path.heard is not None else max(2 * patience, NEW_PATH_PATIENCE)
 
     # -- what is due on a path
@@ -357,8 +369,9 @@ class Liveness:
             if not path.checks:
                 return since + wait
             return max(since, path.checked) + min(wait * (1 << min(path.checks, 16)), LONGEST_WAIT)
-        if path.heard is not None and path.dense >= DENSE and path.checks < IDLE_CHECKS:
-            return path.heard + wait if not path.checks else path.checked + wait * (1 << 2 * path.checks)
+        asked = path.idle_checks
+        if path.heard is not None and path.dense >= DENSE and asked < IDLE_CHECKS:
+            return path.heard + wait if not asked else path.checked + wait * (1 << 2 * asked)
         return None
 
     def _arm(self, path: Path, when: float | None = None) -> None:

@@ -68,12 +68,14 @@ class Migration:
             self._relocate(flow, address, flow.peer, now)
         return flow.control.begin(_RSYN, now)
 
-    def announce(self, flow: Flow, now: float) -> Control:
-        """Say where the flow is although it did not move; the RSYN to be sent reliably."""
+    def announce(self, flow: Flow, now: float, *, lost: bool) -> Control:
+        """Say where the flow is although it did not move; the RSYN to be sent reliably. ``lost``: what the peer has
+        sent may have gone where the flow is no more.
+        """
         record = flow.migration = flow.migration or MigrationRecord()
         record.step(Step.MOVE)
         here = flow.local_address
-        record.move = Move(here, here, Cause("keep-alive", False, now, now), now, keepalive=True)
+        record.move = Move(here, here, Cause("keep-alive", lost, now, now), now, keepalive=True)
         return flow.control.begin(_RSYN, now)
 
     def _check(self, flow: Flow, address: Address, lost: bool) -> None:

@@ -10,7 +10,9 @@ SLACK, MOST_SLACK = 0.015, 0.050
 # Silences longer than this say that nobody sends, and nothing about the path.
 LONGEST_GAP = 1.0
 
-_START_MEAN, _START_DEVIATION = 0.1, 0.05
+# What is usual where nothing is known.
+UNKNOWN_GAP = 0.3
+
 _GAP_GAIN, _RTT_GAIN, _DEVIATION_GAIN = 0.125, 0.25, 0.25
 
 
@@ -43,26 +45,33 @@ class RoundTrip:
 
 
 class Gaps:
-    """How long the peer is silent while it sends. A new path is given time: what its silence is worth shows after some
-    dozens of samples.
+    """How long the peer is silent while it sends: smoothed, and its mean deviation. The first gap of a path stands for
+    both, so that it takes some more until much less counts as unusual.
     """
 
     __slots__ = ("deviation", "mean", "_longest", "_longest_at")
 
     def __init__(self) -> None:
-        self.mean, self.deviation = _START_MEAN, _START_DEVIATION
+        self.mean: float | None = None
+        self.deviation = 0.0
         self._longest, self._longest_at = 0.0, 0.0
 
     def add(self, gap: float, now: float) -> None:
         """The longest gap in a stretch of traffic."""
         if gap > LONGEST_GAP:
             return
-        self._longest, self._longest_at = max(gap, self._lately(now)), now
+        if self.mean is None:
+            self.mean = self.deviation = gap
+        elif self.mean <= SLACK:
+            # Where packets come rarely, a gap says nothing about the peer's processor: a delayed ACK, slow start.
+            self._longest, self._longest_at = max(gap, self._lately(now)), now
         self.deviation += _DEVIATION_GAIN * (abs(gap - self.mean) - self.deviation)
         self.mean += _GAP_GAIN * (gap - self.mean)
 
     def usual(self) -> float:
         """Silence up to this length is nothing to look into."""
+        if self.mean is None:
+            return UNKNOWN_GAP
         return min(self.mean + 4 * self.deviation, LONGEST_GAP)
 
     def slack(self, now: float) -> float:

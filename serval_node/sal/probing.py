@@ -7,10 +7,12 @@ to any CONTROL with an old verno it answers by a bare ACK (protocol notes 2.2), 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from serval_node.sal.context import LOOPBACK, Context
 from serval_node.sal.events import PathAnswers, PathSilent, Refusal
 from serval_node.sal.flow_table import Flow
-from serval_node.sal.liveness import Ask, Back, Liveness, PathKey
+from serval_node.sal.liveness import Answers, Ask, Back, Liveness, PathKey
 from serval_node.sal.places import Place
 from serval_node.sal.states import ESTABLISHED, State
 from serval_node.wire.ipv4 import Ipv4Header
@@ -26,7 +28,12 @@ class Probing:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._on = False
+        self._follow_answers: Callable[[Flow, float], None] | None = None
         self.liveness = Liveness()
+
+    def follow_answers(self, follow: Callable[[Flow, float], None]) -> None:
+        """``follow(flow, now)`` hears of each flow inside UDP whose path is answered while its own packets are not."""
+        self._follow_answers = follow
 
     @property
     def on(self) -> bool:
@@ -113,10 +120,19 @@ class Probing:
                 local, peer = item.path
                 self._context.events.append(PathSilent(now, local, peer.address, peer.ports, item.since))
 
-    def _tell(self, back: list[Back], now: float) -> None:
-        for item in back:
+    def _tell(self, news: Sequence[Back | Answers], now: float) -> None:
+        for item in news:
             local, peer = item.path
+            if isinstance(item, Answers):
+                self._answered_alone(item.path, now)
+                continue
             self._context.events.append(PathAnswers(now, local, peer.address, peer.ports))
+
+    def _answered_alone(self, path: PathKey, now: float) -> None:
+        if path[1].ports is None or self._follow_answers is None:
+            return
+        for flow in [flow for flow in self._context.flows if self._watched(flow) == path]:
+            self._follow_answers(flow, now)
 
     # -- what the judge asks
 

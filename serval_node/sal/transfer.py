@@ -36,6 +36,7 @@ class Transfer:
         self._migration = migration
         self.keepalive = Keepalive(context, self.announce)
         self._probing = probing
+        probing.follow_answers(self.keepalive.hurry)
 
     # -- from the kernel
 
@@ -211,9 +212,9 @@ class Transfer:
         """Move a flow to another local address. Raises MigrationRefused."""
         self._send_reliably(flow, self._migration.begin(flow, address, now, why), now)
 
-    def announce(self, flow: Flow, now: float) -> None:
+    def announce(self, flow: Flow, now: float, *, lost: bool) -> None:
         """A keep-alive."""
-        self._send_reliably(flow, self._migration.announce(flow, now), now)
+        self._send_reliably(flow, self._migration.announce(flow, now, lost=lost), now)
 
     def _arm(self, flow: Flow) -> None:
         if flow.control.pending is not None:

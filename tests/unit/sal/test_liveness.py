@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import pytest
 
 from serval_node.sal import liveness
-from serval_node.sal.liveness import Ask, Back, Liveness, PathKey, Silent
+from serval_node.sal.liveness import Answers, Ask, Back, Liveness, PathKey, Silent
 from serval_node.sal.places import Place
 from serval_node.wire.ipv4 import address
 
@@ -46,6 +46,7 @@ class Network:
         self.hole = (1e9, 1e9)
         self.held_up = (1e9, 1e9)
         self.verdicts: list[tuple[float, Silent | Back]] = []
+        self.answered_alone: list[float] = []
         self.probes: list[float] = []
         self.open = {1}
         self.came = self.now
@@ -157,8 +158,9 @@ class Network:
 
     def _answer(self, number: int) -> None:
         if not self.hole[0] <= self.now < self.hole[1]:
-            back = self.judge.answered(PATH, number, self.now) if self.marked else self.judge.heard(PATH, self.now)
-            self.verdicts += [(self.now, item) for item in back]
+            news = self.judge.answered(PATH, number, self.now) if self.marked else self.judge.heard(PATH, self.now)
+            self.verdicts += [(self.now, item) for item in news if not isinstance(item, Answers)]
+            self.answered_alone += [self.now for item in news if isinstance(item, Answers)]
 
     # -- what a test asks
 
@@ -220,7 +222,7 @@ def test_the_machine_is_busy_for_the_peer_too() -> None:
     for network in (calm, busy):
         network.hole = (network.now + 1.2, 1e9)
         network.run(2)
-    assert busy.found() > calm.found() + 0.02
+    assert busy.found() > calm.found() + 0.015
 
 
 @pytest.mark.parametrize("every", [0.030, 0.1, 0.5])
@@ -242,6 +244,50 @@ def test_an_idle_flow_costs_a_few_packets_and_then_nothing() -> None:
     network.run(3600)
     assert before + 1 < len(network.probes) <= before + liveness.PROBES * liveness.IDLE_CHECKS + 1
     assert network.judge.next_timer() is None and not network.verdicts
+
+
+def test_a_pause_before_dense_traffic_gives_nobody_more_time() -> None:
+    """A delayed ACK at the beginning; one amid dense traffic does, where the peer's processor has other work."""
+    delayed, calm, busy = (_found_after(*pauses) for pauses in ((0.060, 0.0), (0.001, 0.0), (0.001, 0.060)))
+    assert abs(delayed - calm) < 0.005 and busy > calm + 0.010
+
+
+def _found_after(first: float, amid: float) -> float:
+    """When a hole is found in traffic that began with pauses of one length, and had one of the other in its middle."""
+    network = Network(0.020)
+    for number in range(3):
+        network.at(network.now + number * first, lambda: network._packet(True))
+    begin = network.now + 3 * first
+    network.at(begin, lambda: network.hears(0.3, 0.001, owing=True))
+    network.at(begin + 0.3 + amid, lambda: network.hears(1.0, 0.001, owing=True))
+    network.hole = (begin + 0.8, 1e9)
+    network.run(2)
+    return network.found()
+
+
+def test_a_path_that_is_answered_and_brings_nothing_is_told() -> None:
+    """Not for the probes that measure, nor where the peer's own packets come."""
+    network = Network(0.020)
+    network.hears(5.0, 0.001, owing=True)
+    network.run(5.0)
+    assert len(network.probes) >= 4 and not network.answered_alone
+    end = network.now
+    network.run(0.1)
+    assert network.answered_alone and end + 0.025 < network.answered_alone[0] < end + 0.045
+    network.hole = (network.now, 1e9)
+    before = len(network.answered_alone)
+    network.run(20)
+    assert network.alarms() and len(network.answered_alone) == before
+
+
+def test_a_new_path_is_soon_worth_a_verdict() -> None:
+    """A tenth of a second of dense traffic, whose first packet let itself be waited for."""
+    network = Network(0.0005)
+    network.at(network.now, lambda: network._packet(False))
+    network.at(network.now + 0.015, lambda: network.hears(1.0, 0.001))
+    network.hole = (network.now + 0.2, 1e9)
+    network.run(1)
+    assert network.found() <= 0.030
 
 
 def test_a_short_answer_is_not_waited_for() -> None:

@@ -43,6 +43,12 @@ class Watched:
             for host, socket in self.ends:
                 self._tell(host, socket)
 
+    def end(self) -> None:
+        """No more probes; those that are on their way are answered."""
+        for host, _ in self.ends:
+            host.stack.probing.switch(on=False)
+        self.world.run(0.1)
+
     def _tell(self, host: Host, socket: Socket) -> None:
         (flow,) = host.stack.flows
         heard = len(socket.received) + (socket.snd_una - socket.iss)
@@ -78,6 +84,7 @@ def test_a_probe_has_an_old_number_and_changes_nothing(watched: Watched) -> None
     ours, theirs = watched.moving.ours, watched.moving.theirs
     before = numbers(ours), numbers(theirs)
     watched.run(1, sending=(watched.moving.client,))
+    watched.end()
     asked, answered = probes(watched.world), probes(watched.world, _NACK | _ACK)
     assert asked and len(answered) == len(asked)
     nonces = {ours.control.local_nonce, theirs.control.local_nonce}
@@ -137,6 +144,7 @@ def test_a_host_that_does_not_probe_answers(watched: Watched) -> None:
     moving = watched.moving
     moving.e.stack.probing.switch(on=False)
     watched.run(1, sending=(moving.server,))
+    watched.end()
     assert {seen.host for seen in watched.world.controls(_NACK)} == {"a"}
     assert len(probes(watched.world, _NACK | _ACK)) == len(probes(watched.world)) > 0
 
