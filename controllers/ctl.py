@@ -29,9 +29,10 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from controllers.policies import POLICIES
 from serval_node.control.local import Client, ControlError
 from serval_node.control.messages import MIGRATE_KINDS
-from serval_node.control.rules import PROTOCOLS, RESOLUTION_MODES, SELECTORS
+from serval_node.control.rules import PROTOCOLS, RESOLUTION_MODES, SELECTORS, selector_name
 
 SOCKET = "/run/testbed/controller.sock"
 SOCKET_VARIABLE = "SERVICECTL_SOCKET"
@@ -108,7 +109,10 @@ def parser() -> argparse.ArgumentParser:
     policy = commands.add_parser("policy", help="show or set how SYNs are spread", parents=[common])
     policy.add_argument("service", metavar="SERVICE", help="a service, or a whole block such as '*.example'")
     policy.add_argument(
-        "policy", nargs="?", metavar="POLICY", help=f"{', '.join(SELECTORS)}; without it, show what holds"
+        "policy",
+        nargs="?",
+        metavar="POLICY",
+        help=f"{', '.join(POLICIES)}, or one of yours as FILE.py or FILE.py:CLASS; without it, show what holds",
     )
     policy.add_argument(
         "weights",
@@ -162,7 +166,11 @@ def _rule_arguments(command: _Command, common: _Command) -> None:
     forward = actions.add_parser("forward", help="send first packets on", parents=[common])
     forward.add_argument("targets", nargs="+", metavar="ADDRESS[*WEIGHT][@PRIORITY]", help="address or name of a node")
     forward.add_argument(
-        "--selector", choices=SELECTORS, default=SELECTORS[0], help="how one of several targets is chosen for each SYN"
+        "--selector",
+        type=selector_name,
+        choices=SELECTORS,
+        default=SELECTORS[0],
+        help="how one of several targets is chosen for each SYN",
     )
     demux = actions.add_parser("demux", help="deliver to a local listener", parents=[common])
     demux.add_argument("port", type=int, metavar="PORT", help="kernel port of the listener")
@@ -194,6 +202,10 @@ def request_of(options: argparse.Namespace) -> dict[str, Any]:
             weights[node] = int(weight)
         if weights:
             request["weights"] = weights
+        path, colon, name = request.get("policy", "").partition(":")
+        if path.endswith(".py"):
+            # The controller has a directory of its own.
+            request["policy"] = os.path.abspath(path) + colon + name
     return request
 
 

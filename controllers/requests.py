@@ -9,7 +9,8 @@ form; names stand for the prefix that bind(name) binds.
     add      node, service, action, ...           a hand-made rule in place of the policy's; refused when there is one
     change   node, service, action, ...           another rule in place of the one that is there
     remove   node, service                        the hand-made rule; where a policy has one, that one returns
-    policy   service[, policy[, weights]]         without a policy: which one holds; "note" when nobody serves it
+    policy   service[, policy[, weights]]         without a policy: which one holds; "note" when nobody serves it. A
+                                                  policy is a name, FILE.py or FILE.py:CLASS, with the file's whole path
     migrate  node, kind, which, to                move flows of the node: a "flow" (flowID), those at an "interface", or
                                                   those of a "service", to an interface or address of the node
 
@@ -27,7 +28,7 @@ from typing import Any
 
 from controllers.directory import DirectoryError, Node
 from controllers.node_requests import NodeRequests
-from controllers.policies import Policy, PolicyError
+from controllers.policies import PolicyError, Setting
 from controllers.service_core import Answer, Output, ServiceControl, refuse
 from controllers.unknown import UnknownError
 from serval_node.control import messages
@@ -121,7 +122,7 @@ class HandRequests:
         for prefix in sorted(known.keys() | standbys.keys()):
             instances = known.get(prefix, [])
             policy = control.policies.policy(prefix)
-            loads = control.loads.get(prefix, {})
+            loads = control.loads.latest(prefix)
             services.append(
                 {
                     "name": self._describe(prefix),
@@ -132,7 +133,7 @@ class HandRequests:
                         {
                             "node": item.node,
                             "address": item.address,
-                            "weight": policy.weights.get(item.node, item.weight),
+                            "weight": policy.weight(item),
                             "load": loads.get(item.address),
                         }
                         for item in instances
@@ -176,15 +177,19 @@ class HandRequests:
 
     def _policy(self, request: Mapping[str, Any], ticket: object, now: float) -> list[Output]:
         prefix = self._prefix(request)
+        served = [found for known, found in self._control.directory.services().items() if prefix.covers(known)]
         if "policy" in request:
             weights = request.get("weights", {})
             if not isinstance(weights, dict):
                 raise RequestError("'weights' must map nodes to numbers")
             named = {self._control.directory.find(name).name: weight for name, weight in weights.items()}
-            self._control.policies.set(prefix, Policy(get_text(request, "policy"), named))
+            setting = Setting(get_text(request, "policy"), named)
+            for instances in served or [[]]:
+                setting.check(instances)
+            self._control.policies.set(prefix, setting)
         policy, name = self._control.policies.policy(prefix), self._describe(prefix)
-        body = {"name": name, "policy": policy.name, "weights": dict(policy.weights)}
-        if not any(prefix.covers(served) for served in self._control.directory.services()):
+        body = {"name": name, "policy": policy.name, "weights": policy.weights}
+        if not served:
             body["note"] = f"nobody serves {name} yet; the policy holds when somebody does"
         return [Answer(ticket, {"ok": True, **body})]
 

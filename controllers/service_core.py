@@ -13,6 +13,7 @@ from typing import Any, get_args
 
 from controllers.deciding import Deciding
 from controllers.directory import Directory, Node
+from controllers.loads import LoadBook
 from controllers.policies import PolicyBook
 from controllers.relearn import GRACE_SECONDS, Relearning
 from controllers.rules import NodeRules, desired_rules
@@ -24,9 +25,6 @@ from serval_node.wire.naming import Naming
 from serval_node.wire.serviceid import Prefix
 
 LOG = logging.getLogger("controllers.service")
-
-LOAD_INTERVAL = 1.0
-"""Seconds between questions for load figures, asked only where a two-choices rule wants them."""
 
 ANSWER_SECONDS = 5.0
 """How long a node may take to answer a hand-made request."""
@@ -114,10 +112,9 @@ class ServiceControl:
         self.books: dict[int, NodeBook] = {}
         self.unknown = UnknownBook()
         self._deciding = Deciding(self)
-        self.loads: dict[Prefix, dict[str, float]] = {}
+        self.loads = LoadBook(now)
         self.switches: list[int] = []
         self._known_hand_rules: dict[int, tuple[str, NodeRules]] = {}
-        self._next_load = now
         self._xid = 0x80000000
 
     def handle(self, datapath_id: int, xid: int, message: Message, now: float) -> list[Output]:
@@ -168,10 +165,8 @@ class ServiceControl:
             for xid in [xid for xid, pending in book.pending.items() if pending.deadline <= now]:
                 outputs += self._unanswered(datapath_id, book.pending.pop(xid))
         outputs += self._deciding.tick(now)
-        if now >= self._next_load:
-            self._next_load = now + LOAD_INTERVAL
-            for datapath_id in self._load_sources():
-                outputs.append(self.send(datapath_id, messages.StatsGet(), now))
+        if self.loads.tick(now):
+            outputs += [self.send(datapath_id, messages.StatsGet(), now) for datapath_id in self._load_sources()]
         return outputs
 
     def settle(self, now: float) -> list[Output]:
@@ -212,7 +207,7 @@ class ServiceControl:
         return self._desired()[datapath_id].get(prefix)
 
     def _desired(self) -> dict[int, NodeRules]:
-        return desired_rules(self.directory, self.policies, self.unknown, self.loads)
+        return desired_rules(self.directory, self.policies, self.unknown, self.loads.held)
 
     def _named(self, message: ControllerMessage) -> ControllerMessage:
         """With the name that nodes cannot compute from a prefix, for their lists and refusals."""
@@ -285,7 +280,7 @@ class ServiceControl:
             self.relearning.withdrawn(prefix, [binding.address] if binding.address else node.addresses)
 
     def _forget_load(self, node: Node, binding: messages.Binding) -> None:
-        self.loads.get(binding.prefix, {}).pop(binding.address or node.address or "", None)
+        self.loads.forget(binding.prefix, binding.address or node.address or "")
 
     def _stats(self, node: Node, stats: messages.Stats) -> list[Output]:
         """Keep the figures, and pass them on to the routers that choose by them."""
@@ -295,18 +290,18 @@ class ServiceControl:
             address = (binding.address or node.address) if binding is not None else None
             if address is None:
                 continue
-            self.loads.setdefault(item.prefix, {})[address] = float(item.flows)
+            self.loads.report(item.prefix, address, item.load)
             for datapath_id, book in self.books.items():
                 rule = book.installed.get(item.prefix)
                 if rule is not None and rule.selector == "two-choices" and address in rule.addresses:
-                    message = messages.Loads(item.prefix, {address: float(item.flows)})
+                    message = messages.Loads(item.prefix, {address: item.load})
                     outputs.append(self.send(datapath_id, message, 0.0))
         return outputs
 
     def _load_sources(self) -> Iterable[int]:
         """Nodes that are instances of a service whose policy looks at loads."""
         for datapath_id, node in self.directory.nodes.items():
-            if any(self.policies.policy(prefix).name == "two-choices" for prefix in node.bindings):
+            if any(self.policies.policy(prefix).uses_loads for prefix in node.bindings):
                 yield datapath_id
 
     def _expired(self, datapath_id: int, node: Node, message: messages.RuleExpired) -> None:

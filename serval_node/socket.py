@@ -55,6 +55,7 @@ __all__ = [
     "datagram_socket",
     "local_service",
     "open_connection",
+    "report_load",
     "socket",
     "start_server",
 ]
@@ -311,6 +312,15 @@ def local_service(connection: asyncio.StreamWriter | _socket.socket) -> ServiceI
     peer, own = connection.getpeername(), connection.getsockname()
     answer = _ask_accepted((peer[0].removeprefix("::ffff:"), peer[1]), own[1])
     return None if answer["local_service"] is None else ServiceID.from_hex(answer["local_service"])
+
+
+def report_load(service: Service, figure: float | None) -> None:
+    """Say how busy this instance of `service` is: any number, lower is better; None: let the open flows count.
+
+    It takes the place of the number of flows that this host has open for the service, for policies that look at loads
+    (docs/load-balancing.md), until the service is no longer served here. Raises OSError: not served here, no daemon.
+    """
+    node.ask("load", service=service_text(service), figure=figure)
 
 
 def _ask_accepted(peer: tuple[str, int], local_port: int) -> dict[str, Any]:

@@ -47,7 +47,7 @@ STATEMENTS: dict[str, str] = {
     "S36": 'after "service X @ d" the controller installs X FORWARD d',
     "S37": "socket() already has a flowID",
     "S38": "connect(X) sends SYN {a, flow; dst c, flow -; X}",
-    "S39": "c rewrites only the destination; the selector in the rule decides (weighted random, round robin)",
+    "S39": "c rewrites only the destination; the selector in the rule decides; policies only change rules",
     "S40": "e's DEMUX rule delivers to the listening socket",
     "S41": "the child has a flowID of its own; its SYN-ACK goes straight to the client",
     "S42": "no data passes c; the round trip loses the detour",

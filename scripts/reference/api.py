@@ -55,8 +55,9 @@ FACES = (
     Face("testbed.measure.document", "Result files", ("load",)),
     Face("testbed.measure.files", "Writing them", ("save",)),
     Face("testbed.measure.analysis", "Figures of a result file", ("outcomes", "Outcome")),
-    Face("controllers.policies", "Policies", ("Policy", "PolicyBook", "PolicyError")),
-    Face("controllers.directory", "What policies are given", ("Instance",)),
+    Face("controllers.policies.base", "Policies", ("Policy", "Candidate", "PolicyError")),
+    Face("controllers.policies.catalogue", "Policies by name", ("register", "find")),
+    Face("controllers.directory", "Instances of services", ("Instance",)),
     Face(
         "controllers.api",
         "Services in a Ryu app",

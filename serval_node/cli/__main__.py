@@ -17,6 +17,7 @@ from serval_node.cli import (
     encapsulation,
     events,
     explain,
+    load,
     migrate,
     mode,
     router,
@@ -105,6 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     rule.add_parser(commands, as_json)
     delayed.add_parser(commands, as_json)
     mode.add_parser(commands, as_json)
+    load.add_parser(commands, as_json)
     _add_trace(commands, as_json)
     _add_explain(commands, as_json)
     _add_watch(commands)
@@ -365,6 +367,7 @@ _COMMANDS = {
     "rule": rule.rule,
     "delayed": delayed.delayed,
     "mode": mode.mode,
+    "load": load.load,
     "standby": _standby,
     "trace": _trace,
     "watch": _watch,

@@ -14,7 +14,8 @@ _SELECTORS = {
     "weighted-random": "by chance, in proportion to the weights",
     "round-robin": "in turn, as often as the weights say",
     "two-choices": "the better of two taken by chance: load plus SYNs sent since it was reported, by weight",
-    "hash": "by the client's address: always the same one for a client, spread by weight",
+    "maglev": "by the client's address, in a table: always the same one for a client, spread by weight",
+    "ring": "by the client's address, on a ring: always the same one for a client, spread by weight",
     "all": "each of them gets a copy, and the first to answer has the connection",
 }
 _FAILURES = {

@@ -9,7 +9,15 @@ from typing import Any
 from serval_node.cli.errors import CommandError
 from serval_node.cli.output import print_json
 from serval_node.control.local import Client
-from serval_node.control.rules import PROTOCOLS, SELECTORS, MessageError, RuleSpec, forward, target_parts
+from serval_node.control.rules import (
+    PROTOCOLS,
+    SELECTORS,
+    MessageError,
+    RuleSpec,
+    forward,
+    selector_name,
+    target_parts,
+)
 
 _EXPECT = {"add": "absent", "change": "present"}
 
@@ -28,7 +36,13 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser], as
         actions = changed.add_subparsers(dest="action", required=True, metavar="ACTION")
         sent_on = actions.add_parser("forward", parents=[as_json], help="send first packets on")
         sent_on.add_argument("targets", nargs="+", metavar="ADDRESS[*WEIGHT][@PRIORITY]", help="next hops")
-        sent_on.add_argument("--selector", choices=SELECTORS, default=SELECTORS[0], help="how one is chosen; all: each")
+        sent_on.add_argument(
+            "--selector",
+            type=selector_name,
+            choices=SELECTORS,
+            default=SELECTORS[0],
+            help="how one is chosen; all: each",
+        )
         demux = actions.add_parser("demux", parents=[as_json], help="give them to what listens on a port here")
         demux.add_argument("port", type=int, metavar="PORT", help="a kernel port on which something listens")
         demux.add_argument("--protocol", choices=sorted(PROTOCOLS), default="tcp", help="of the listener")

@@ -46,6 +46,8 @@ given back by name where the node knows it, prefixes also as "0xHEX/BITS"; addre
     bind      service, port[, inodes][, protocol]  what listens on the kernel port becomes an instance: {"service",
                                               "prefix", "warnings"}; "name:port" binds one port field, a name all
     unbind    service, port[, protocol]       the reverse; the end of the listening socket does the same
+    load      service[, figure]               {"flows", "figure"}: how busy this host is with a service that it serves:
+                                              open flows, or what the instance says in their place; null: flows again
     flow_reserve                              {"flow_id"}: a local flowID, held until released or this connection ends
     flow_release  flow_id
     migrate   flow_id | from | service, to    move a flow, those at an interface or address, or those of a service to

@@ -226,24 +226,37 @@ class FlowEvent:
 
 @dataclass(frozen=True, slots=True)
 class ServiceLoad:
-    """How busy a node is with one of its bindings: flows open now, flows accepted since the daemon's start."""
+    """How busy a node is with one of its bindings: flows open now, flows accepted since the daemon's start.
+
+    figure   what the instance says of itself, in any unit, in the place of its open flows; None: it says nothing
+    """
 
     prefix: Prefix
     flows: int
     accepted: int = 0
+    figure: float | None = None
+
+    @property
+    def load(self) -> float:
+        """What policies compare; lower is better."""
+        return float(self.flows) if self.figure is None else self.figure
 
     def to_json(self) -> dict[str, Any]:
-        return {"prefix": str(self.prefix), "flows": self.flows, "accepted": self.accepted}
+        body = {"prefix": str(self.prefix), "flows": self.flows, "accepted": self.accepted}
+        return body if self.figure is None else {**body, "figure": self.figure}
 
     @classmethod
     def from_json(cls, data: object) -> ServiceLoad:
         body = as_object(data, "service")
-        return cls(get_prefix(body, "prefix"), get_integer(body, "flows"), get_integer(body, "accepted", 0))
+        figure = None if body.get("figure") is None else get_float(body, "figure")
+        return cls(get_prefix(body, "prefix"), get_integer(body, "flows"), get_integer(body, "accepted", 0), figure)
 
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """Answer to STATS_GET: load per binding, and the node's counters by name."""
+    """Load per binding, and the node's counters by name: the answer to STATS_GET, and without being asked for when an
+    instance has given a figure.
+    """
 
     TYPE: ClassVar[MessageType] = MessageType.STATS
     services: tuple[ServiceLoad, ...] = ()

@@ -17,8 +17,9 @@ from typing import Any
 from serval_node.wire.serviceid import Prefix
 
 ACTIONS = ("forward", "demux", "delay", "drop")
-SELECTORS = ("weighted-random", "round-robin", "two-choices", "hash", "all")
+SELECTORS = ("weighted-random", "round-robin", "two-choices", "maglev", "ring", "all")
 DEFAULT_SELECTOR = SELECTORS[0]
+_OLD_SELECTORS = {"hash": "maglev"}
 RESOLUTION_MODES = ("all", "demux-only", "forward-only", "anycast")
 """Resolution modes, in the order of the original's numbers."""
 EXPECTATIONS = ("", "absent", "present")
@@ -129,8 +130,9 @@ class RuleSpec:
     idle_timeout    seconds without a packet after which the node removes the rule; 0: never
     hard_timeout    seconds after which it removes it anyway; 0: never
     decider         what decides about packets that wait here under DELAY; a node only keeps it, as policy_weights
-    policy_weights  node name -> weight, in pairs: what an operator gave the policy. The targets have it already; a
-              node only keeps it, so that a restarted controller can tell it from what the instances ask for
+    policy          which policy made the rule, as an operator named it; policy_weights: node name -> weight, in
+              pairs: what an operator gave it. The targets have all of it already; a node only keeps it, so that a
+              restarted controller goes on, and can tell weights from what the instances ask for
 
     Rules are equal when they mean the same: names, load figures and counters do not count.
     """
@@ -144,11 +146,13 @@ class RuleSpec:
     idle_timeout: float = 0.0
     hard_timeout: float = 0.0
     decider: str = ""
+    policy: str = ""
 
     def __post_init__(self) -> None:
         for seconds in (self.idle_timeout, self.hard_timeout):
             if not 0.0 <= seconds <= MAX_TIMEOUT:
                 raise MessageError(f"a time-out is from 0 (none) to {MAX_TIMEOUT:g} seconds, not {seconds:g}")
+        object.__setattr__(self, "selector", selector_name(self.selector))
         if self.selector not in SELECTORS:
             raise MessageError(f"selector {self.selector!r} is none of {', '.join(SELECTORS)}")
         if self.origin not in ORIGINS:
@@ -168,7 +172,8 @@ class RuleSpec:
 
     def _meaning(self) -> tuple[object, ...]:
         lifetime = self.idle_timeout, self.hard_timeout
-        return self.prefix, self.selector, set(self.targets), self.policy_weights, lifetime, self.decider
+        kept = self.policy, self.policy_weights, self.decider
+        return self.prefix, self.selector, set(self.targets), lifetime, kept
 
     def to_json(self) -> dict[str, Any]:
         out: dict[str, Any] = {
@@ -182,6 +187,7 @@ class RuleSpec:
         if self.policy_weights:
             out["policy_weights"] = dict(self.policy_weights)
         for key, value in (
+            ("policy", self.policy),
             ("idle_timeout", self.idle_timeout),
             ("hard_timeout", self.hard_timeout),
             ("decider", self.decider),
@@ -201,6 +207,7 @@ class RuleSpec:
             selector=get_text(body, "selector", DEFAULT_SELECTOR),
             origin=get_text(body, "origin", "controller"),
             name=get_text(body, "name", ""),
+            policy=get_text(body, "policy", ""),
             policy_weights=tuple(
                 sorted((str(node), get_integer(weights, node, low=1, high=MAX_NUMBER)) for node in weights)
             ),
@@ -211,6 +218,11 @@ class RuleSpec:
 
     def __str__(self) -> str:
         return f"{self.prefix} -> {', '.join(map(str, self.targets)) or 'nothing'} ({self.selector})"
+
+
+def selector_name(text: str) -> str:
+    """The selector's name of today; other texts as they are."""
+    return _OLD_SELECTORS.get(text, text)
 
 
 def forward(address: str, *, weight: int = 1, priority: int = 1, load: float = 0.0) -> TargetSpec:

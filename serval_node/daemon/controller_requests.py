@@ -18,9 +18,7 @@ from serval_node.control.messages import (
     Rules,
     RuleSet,
     RulesGet,
-    ServiceLoad,
     Start,
-    Stats,
     StatsGet,
 )
 from serval_node.daemon import views
@@ -71,7 +69,7 @@ class ControllerRequests:
             self._migrate(message)
             self.link.result(request.xid)
         elif isinstance(message, StatsGet):
-            self.link.answer(request.xid, self._stats())
+            self.link.answer(request.xid, views.stats(node))
         elif isinstance(message, Resolve):
             outlook = node.stack.explain(message.service.service_id)
             self.link.answer(request.xid, views.resolved(outlook, node.names.naming))
@@ -110,11 +108,3 @@ class ControllerRequests:
                 self._node.names.naming.parse(name)
             except ValueError as error:
                 log(f"the controller's name {name!r}: {error}")
-
-    def _stats(self) -> Stats:
-        loads = self._node.loads
-        services = tuple(
-            ServiceLoad(binding.prefix, loads.open[binding.prefix], loads.accepted[binding.prefix])
-            for binding in self._node.advertiser.registrations()
-        )
-        return Stats(services, views.counters(self._node))

@@ -16,9 +16,9 @@ from typing import Any
 
 from serval_node.control.channel import NodeChannel
 from serval_node.control.experimenter import node_datapath_id
-from serval_node.control.messages import DelayNotify, NodeMessage, NodeState
+from serval_node.control.messages import DelayNotify, NodeMessage, NodeState, Unregister
 from serval_node.control.router_messages import PORT
-from serval_node.daemon import encapsulation
+from serval_node.daemon import encapsulation, views
 from serval_node.daemon.activity import Activity
 from serval_node.daemon.adhoc import AdHocMode
 from serval_node.daemon.advertiser import Advertiser
@@ -41,7 +41,8 @@ from serval_node.daemon.operations import Operations
 from serval_node.daemon.resolver import Resolver
 from serval_node.daemon.router_discovery import RouterDiscovery
 from serval_node.daemon.rules import RuleBook, hand_rule
-from serval_node.daemon.stack_events import ServiceLoads, StackEvents
+from serval_node.daemon.service_loads import ServiceLoads
+from serval_node.daemon.stack_events import StackEvents
 from serval_node.daemon.standby import Standbys
 from serval_node.daemon.virtual_addresses import VirtualAddresses
 from serval_node.io.datapath import DataPath, vector_available
@@ -96,7 +97,7 @@ class Node:
         self.serves = tuple(_served(naming, text) for text in config.serves)
         self.names = HostNames(naming, VirtualAddresses(config.names_path))
         self.events = EventLog(self.names.describe)
-        self.loads = ServiceLoads()
+        self.loads = ServiceLoads(loop.call_later, lambda: self.announce(views.stats(self)))
         blackouts = Blackouts(self.events.add, loop.call_later)
         self._reactions = StackEvents(self.events.add, self.loads, self.announce, self._announce_later, blackouts)
         # Before any setting is changed: it is what fails without privileges.
@@ -109,7 +110,7 @@ class Node:
         resolver = Resolver(loop, NameServer(self.names.name_address, config.hosts))
         self._closers.append(resolver.close)
         self.advertiser = Advertiser(
-            loop, self.stack.service_table, self.names, self.announce, os.path.join(config.run_dir, "bindings.json")
+            loop, self.stack.service_table, self.names, self._advertise, os.path.join(config.run_dir, "bindings.json")
         )
         self._closers.append(self.advertiser.close)
         self.rules = RuleBook(self.stack.service_table, self.advertiser.listening, naming, self.network.is_local)
@@ -312,6 +313,11 @@ class Node:
         """Tell the controller, if there is one now."""
         if self._controller is not None:
             self._controller.send(message)
+
+    def _advertise(self, message: NodeMessage) -> None:
+        if isinstance(message, Unregister):
+            self.loads.withdrawn(message.prefix)
+        self.announce(message)
 
     def _announce_later(self, make: Callable[[], NodeMessage]) -> None:
         if self._controller is not None:

@@ -339,6 +339,15 @@ class Operations:
         self._node.advertiser.unbind(self._prefix(request, "service"), port, protocol)
         return {}
 
+    def load(self, request: Request, _connection: Connection) -> dict[str, Any]:
+        node, prefix = self._node, self._prefix(request, "service")
+        if all(item.prefix != prefix for item in node.advertiser.registrations()):
+            raise RequestError(f"{node.names.describe(prefix)} is not served here: only an instance has a load")
+        if "figure" in request:
+            node.loads.give(prefix, None if request["figure"] is None else get_float(request, "figure"))
+        (found,) = (item for item in views.stats(node).services if item.prefix == prefix)
+        return {"flows": found.flows, "figure": found.figure}
+
     # -- rules by hand
 
     def rule_set(self, request: Request, _connection: Connection) -> dict[str, Any]:
@@ -415,6 +424,7 @@ _OPERATIONS: dict[str, Operation] = {
         "flows",
         "hosts",
         "listeners",
+        "load",
         "migrate",
         "migrate_congestion",
         "mode",

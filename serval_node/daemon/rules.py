@@ -89,7 +89,7 @@ class RuleBook:
             raise RuleError(str(error).replace(str(spec.prefix), self._naming.describe(spec.prefix))) from None
         self._forget(spec.prefix)
         self._demux.update(cookies)
-        if spec.policy_weights or spec.decider:
+        if spec.policy or spec.policy_weights or spec.decider:
             self._kept[spec.prefix] = spec
 
     def _replace(self, rule: Rule, origin: str) -> None:
@@ -241,7 +241,7 @@ class RuleBook:
         kept = self._kept.get(spec.prefix)
         if kept is None or spec.origin != kept.origin:
             return named
-        return replace(named, policy_weights=kept.policy_weights, decider=kept.decider)
+        return replace(named, policy=kept.policy, policy_weights=kept.policy_weights, decider=kept.decider)
 
 
 def hand_rule(naming: Naming, body: Mapping[str, Any]) -> RuleSpec:

@@ -4,7 +4,6 @@ controller.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from functools import partial
 
@@ -12,6 +11,7 @@ from serval_node.control.messages import DelayNotify as DelayNotifyMessage
 from serval_node.control.messages import FlowEvent, NodeMessage
 from serval_node.control.messages import RuleExpired as RuleExpiredMessage
 from serval_node.daemon.blackouts import Blackouts
+from serval_node.daemon.service_loads import ServiceLoads
 from serval_node.sal.events import (
     DelayNotify,
     Event,
@@ -20,35 +20,9 @@ from serval_node.sal.events import (
     FlowOpened,
     PathHeard,
     RuleExpired,
-    SynReceived,
 )
 from serval_node.wire.ipv4 import address_text
 from serval_node.wire.serviceid import Prefix
-
-
-class ServiceLoads:
-    """Flows per DEMUX rule: open now, and accepted since the start."""
-
-    def __init__(self) -> None:
-        self.open: Counter[Prefix] = Counter()
-        self.accepted: Counter[Prefix] = Counter()
-        self._half_open: dict[int, Prefix] = {}
-        self._served: dict[int, Prefix] = {}
-
-    def handle(self, event: Event) -> None:
-        if isinstance(event, SynReceived):
-            self._half_open[event.flow_id] = event.prefix
-        elif isinstance(event, FlowOpened) and event.server:
-            prefix = self._half_open.pop(event.flow_id, None)
-            if prefix is not None:
-                self._served[event.flow_id] = prefix
-                self.open[prefix] += 1
-                self.accepted[prefix] += 1
-        elif isinstance(event, FlowClosed):
-            self._half_open.pop(event.flow_id, None)
-            prefix = self._served.pop(event.flow_id, None)
-            if prefix is not None:
-                self.open[prefix] -= 1
 
 
 def flow_event(event: FlowOpened | FlowMigrated | FlowClosed) -> FlowEvent:

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from serval_node.control.enquiries import Capabilities, FlowStat, Resolved
+from serval_node.control.messages import Stats
 from serval_node.control.rules import PROTOCOL_NAMES, RuleSpec
 from serval_node.daemon.names import HostNames
 from serval_node.daemon.rules import target_spec
@@ -181,6 +182,11 @@ def _suffix(protocol: int | None) -> str:
 def _endpoint(endpoint: Endpoint) -> str:
     address, port = endpoint
     return f"{address_text(address)}:{port}" if address else ""
+
+
+def stats(node: Node) -> Stats:
+    """What the controller is told of services and counters."""
+    return Stats(node.loads.services(node.advertiser.registrations()), counters(node))
 
 
 def counters(node: Node) -> dict[str, int]:

@@ -74,7 +74,7 @@ def resolve(
     """The target for one packet of ``size`` bytes, counted; None when no rule matches. Where the rule or ``mode`` wants
     it, a copy goes to each of them: the entry counts the packet once, each target its copy.
 
-    ``key`` is asked for what the hash selector hashes: the client's address. ``sticky`` is the choice for an earlier
+    ``key`` is asked for what Maglev and ring hash: the client's address. ``sticky`` is the choice for an earlier
     copy of the packet: it holds while that target is in the rule. ``actions`` restricts the lookup to entries
     with such targets, and the choice to these; so does ``protocol``, the packet's transport: a TCP listener is no
     target for datagrams.
@@ -147,7 +147,7 @@ def admitted(
 def _choose(entry: Entry, slots: list[Slot], key: Callable[[Entry], bytes], rng: random.Random) -> Slot:
     if slots is not entry.selectable:
         return selectors.by_weight(slots, rng)
-    return selectors.choose(entry, key(entry) if entry.selector is Selector.HASH else b"", rng)
+    return selectors.choose(entry, key(entry) if entry.selector in selectors.HASHED else b"", rng)
 
 
 class StickyChoices:

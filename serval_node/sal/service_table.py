@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from enum import Enum, IntEnum
 
+from serval_node.sal.consistent_hashing import HashRing, MaglevTable
 from serval_node.wire.ipv4 import Address
 from serval_node.wire.serviceid import BITS, Prefix, ServiceID
 
@@ -34,7 +35,8 @@ class Selector(str, Enum):
     WEIGHTED_RANDOM = "weighted-random"
     ROUND_ROBIN = "round-robin"
     TWO_CHOICES = "two-choices"
-    HASH = "hash"
+    MAGLEV = "maglev"
+    RING = "ring"
     ALL = "all"
 
 
@@ -162,7 +164,7 @@ class Slot:
 class Entry:
     """One prefix of the table. ``selectable`` are the slots of the highest priority."""
 
-    __slots__ = ("counters", "hash_table", "prefix", "selectable", "selector", "slots")
+    __slots__ = ("counters", "hashed", "prefix", "selectable", "selector", "slots")
 
     def __init__(self, prefix: Prefix) -> None:
         self.prefix = prefix
@@ -170,8 +172,8 @@ class Entry:
         self.selectable: list[Slot] = []
         self.selector = Selector.WEIGHTED_RANDOM
         self.counters = Counters()
-        # The consistent-hash table of `selectors`, which is made when first needed.
-        self.hash_table: list[int] | None = None
+        # What `selectors` looks clients up in, made when it is first needed.
+        self.hashed: MaglevTable | HashRing | None = None
 
     @property
     def action(self) -> Action:
@@ -197,7 +199,7 @@ class Entry:
         """Recompute what depends on the slots."""
         top = max((slot.target.priority for slot in self.slots), default=0)
         self.selectable = [slot for slot in self.slots if slot.target.priority == top]
-        self.hash_table = None
+        self.hashed = None
 
 
 class ServiceTable:

@@ -227,7 +227,7 @@ def test_servicectl(controller: Controller, figure: Figure) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert figure.targets() == {figure.dan.address, "10.7.7.7"}
     rules = controller.ctl("rules", "cleo").stdout
-    assert "hand" in rules and "hash" in rules and "FORWARD" in rules
+    assert "hand" in rules and "maglev" in rules and "FORWARD" in rules
     for words in (["drop"], ["delay"], ["demux", "8080"]):
         assert controller.ctl("change", "cleo", "web.example", *words).returncode == 0
         assert figure.cleo.rules[WEB].targets[0].action == words[0]

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.emulation.datacenter import Running, heard, wait_for
+from tests.emulation.datacenter import Running, heard, say, wait_for
 
 INSTANCES = ("dan", "eve", "fay", "gus")
 
@@ -19,6 +19,32 @@ try:
     with serval.create_connection(sys.argv[1], float(sys.argv[2])) as conn: print(conn.recv(100).decode(), flush=True)
 except OSError as error:
     print(error.errno, f"{time.monotonic() - start:.2f}", flush=True)
+"""
+
+
+ECHO = """
+import select, sys
+from serval_node import socket as serval
+server = serval.create_server(sys.argv[1])
+print("up", flush=True)
+talks = []
+while True:
+    for ready in select.select([server, sys.stdin, *talks], [], [])[0]:
+        if ready is server: talks.append(server.accept()[0])
+        elif ready is sys.stdin: serval.report_load(sys.argv[1], float(sys.stdin.readline()))
+        elif data := ready.recv(100): ready.sendall(sys.argv[2].encode() + b" " + data)
+        else: talks.remove(ready)
+"""
+"""Answers with its host's name before what it was told; a number on standard input is its load."""
+
+TALK = """
+import sys
+from serval_node import socket as serval
+talk = serval.create_connection(sys.argv[1], 10)
+print("up", flush=True)
+for line in sys.stdin:
+    talk.sendall(line.encode())
+    print(talk.recv(100).decode().strip(), flush=True)
 """
 
 
@@ -67,6 +93,50 @@ def test_weighted_random_follows_the_weights(group: Running) -> None:
     order = chosen(group, "web.example", before)
     assert {name: order.count(name) for name in INSTANCES} == split
     assert order != order[:10] * 20, "not in turns"
+    group.ctl("policy", "web.example", "weighted-random", *(f"{name}=1" for name in INSTANCES))
+
+
+@pytest.mark.statement("S24")
+@pytest.mark.statement("S39")
+@pytest.mark.statement("S43")
+def test_the_least_loaded_gets_what_is_new_and_what_it_had_stays(group: Running) -> None:
+    """By the figures that instances give of themselves (`serval load`, `report_load`)."""
+    service = "held.example"
+    servers = {name: group.start(name, ECHO, service, name) for name in ("dan", "eve", "fay")}
+    group.resolves(service, *servers)
+    group.ctl("policy", service, "least-loaded")
+
+    def load(name: str, figure: float, *least: str) -> None:
+        say(servers[name], str(figure))
+        wanted = {group.address[other]: int(other in least) for other in servers}
+        wait_for(
+            f"cleo's rule that prefers {least}",
+            lambda: {t["where"]: t["priority"] for t in group.entry("cleo", service)["targets"]} == wanted,
+        )
+
+    load("dan", 5, "eve", "fay")
+    load("fay", 2.5, "eve")
+    client = group.start("ann", TALK, service)
+    say(client, "one")
+    assert heard(client) == "eve one"
+    load("eve", 7, "fay")
+    say(client, "two")
+    assert heard(client) == "eve two", "no established flow is moved"
+    later = group.start("ann", TALK, service)
+    say(later, "one")
+    assert heard(later) == "fay one"
+    shown = [row.split() for row in group.ctl("services").splitlines()]
+    assert next(row for row in shown if row[:2] == [service, "least-loaded"])[-1] == "5"
+
+
+@pytest.mark.statement("S39")
+@pytest.mark.parametrize("policy", ["maglev", "ring"])
+def test_a_client_meets_the_same_instance_again(group: Running, policy: str) -> None:
+    group.ctl("policy", "web.example", policy)
+    wait_for("the selector at cleo", lambda: group.entry("cleo", "web.example")["selector"] == policy)
+    for client in ("ann", "ben"):
+        (split,) = group.connects(client, "web.example", 6).values()
+        assert split == 6
     group.ctl("policy", "web.example", "weighted-random", *(f"{name}=1" for name in INSTANCES))
 
 

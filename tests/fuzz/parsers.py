@@ -89,7 +89,7 @@ _ODD: tuple[Any, ...] = (
 
 # -- the controller's channel
 
-_RULE = RuleSpec(WEB, (forward("10.0.0.1"), TargetSpec("demux", port=80)), "hash", "hand", "*.example")
+_RULE = RuleSpec(WEB, (forward("10.0.0.1"), TargetSpec("demux", port=80)), "maglev", "hand", "*.example")
 _STATE = messages.NodeState("dan", "host", "b1", ("10.2.1.1",))
 
 
@@ -163,7 +163,7 @@ _VALUES: dict[str, Any] = {
     "received_at": "10.0.0.2",
     "sources": ["10.0.0.3"],
     "targets": [{"action": "forward", "address": "10.0.0.9", "weight": 2}, {"action": "demux", "port": 80}],
-    "selector": "hash",
+    "selector": "maglev",
     "verdict": "release",
     "to": "eth1",
     "from": "eth0",

@@ -39,7 +39,7 @@ VALUES: dict[str, object] = {
     "Prefix | None": NAMING.bind_prefix("web.example"),
     "UdpPorts | None": UdpPorts(54324, 54325),
     "Action": Action.FORWARD,
-    "Selector": Selector.HASH,
+    "Selector": Selector.MAGLEV,
     "Refusal": events.Refusal.DROP_RULE,
 }
 

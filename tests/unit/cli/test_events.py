@@ -156,7 +156,7 @@ def test_an_end_without_following_is_refused() -> None:
 
 
 def test_wanted() -> None:
-    forwarded = SynForwarded(1.0, OLD, 9, ID, WEB, Selector.HASH, 1, OLD, NEW)
+    forwarded = SynForwarded(1.0, OLD, 9, ID, WEB, Selector.MAGLEV, 1, OLD, NEW)
     assert Wanted()(forwarded) and Wanted(service=WEB)(forwarded) and Wanted(flow_id=9)(forwarded)
     assert not Wanted(flow_id=7)(forwarded)
     assert not Wanted(service=NAMING.bind_prefix("other.example"))(forwarded)
@@ -175,7 +175,7 @@ def test_a_flood_of_forged_syns_loses_nothing_of_this_host_and_is_counted() -> N
     log = EventLog(NAMING.describe, kept=4)
     log.add(closed(1))
     for time in range(10):
-        log.add(SynForwarded(float(time), OLD, 9, ID, WEB, Selector.HASH, 1, OLD, NEW))
+        log.add(SynForwarded(float(time), OLD, 9, ID, WEB, Selector.MAGLEV, 1, OLD, NEW))
     assert [event["event"] for event in log.after(0)] == ["FlowClosed", *["SynForwarded"] * 4]
     assert (log.missed(0), log.missed(6), log.missed(7), log.missed(11)) == (6, 1, 0, 0)
     assert [event["time"] for event in log.after(9)] == [8.0, 9.0]

@@ -110,7 +110,7 @@ def test_only_the_highest_priority_is_chosen_from() -> None:
     [
         (Selector.WEIGHTED_RANDOM, 0.25, "in proportion", False),
         (Selector.ROUND_ROBIN, 0.25, "in turn", True),
-        (Selector.HASH, 0.25, "client's address", True),
+        (Selector.MAGLEV, 0.25, "client's address", True),
         (Selector.TWO_CHOICES, None, "better of two", False),
     ],
 )

@@ -56,6 +56,7 @@ rules = st.builds(
     st.floats(0, 1e6),
     st.floats(0, 1e6),
     st.text(max_size=10),
+    st.text(max_size=10),
 )
 bindings = st.builds(Binding, prefixes, st.none() | addresses, st.integers(1, 1000), st.text(max_size=20))
 notices = st.builds(DelayNotify, prefixes, prefixes)
@@ -91,7 +92,9 @@ all_messages = st.one_of(
     st.builds(FlowEvent, st.text(), prefixes, numbers, numbers, st.none() | addresses, st.booleans()),
     st.builds(
         messages.Stats,
-        st.lists(st.builds(ServiceLoad, prefixes, numbers, numbers), **some).map(tuple),
+        st.lists(st.builds(ServiceLoad, prefixes, numbers, numbers, st.none() | st.floats(-1e9, 1e9)), **some).map(
+            tuple
+        ),
         st.dictionaries(st.text(), numbers, **some),
     ),
     st.builds(messages.Result, st.booleans(), st.text(), st.lists(rules, **some).map(tuple)),
@@ -236,7 +239,7 @@ def test_rules_are_the_same_whatever_the_order_the_loads_and_the_counters() -> N
     other = RuleSpec(prefix, (forward("10.0.0.2"), TargetSpec("forward", "10.0.0.1", packets=5)))
     assert one.same_as(other)
     assert not one.same_as(RuleSpec(prefix, (forward("10.0.0.2"), forward("10.0.0.1", weight=2))))
-    assert not one.same_as(RuleSpec(prefix, one.targets, "hash"))
+    assert not one.same_as(RuleSpec(prefix, one.targets, "ring"))
     assert not one.same_as(None)
 
 

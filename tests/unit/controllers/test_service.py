@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from controllers.policies import Policy, PolicyBook, PolicyError
+from controllers.loads import LOAD_INTERVAL
+from controllers.policies import PolicyBook, PolicyError, Setting
 from controllers.relearn import GRACE_SECONDS
 from controllers.requests import HandRequests
-from controllers.service_core import ANSWER_SECONDS, LOAD_INTERVAL, Answer, Output, Send, ServiceControl
+from controllers.service_core import ANSWER_SECONDS, Answer, Output, Send, ServiceControl
 from serval_node.control import messages
 from serval_node.control.enquiries import Standby
 from serval_node.control.messages import Binding, DelayNotify, NodeState, Result
@@ -311,8 +312,8 @@ def test_a_policy_of_what_nobody_serves_yet_is_kept_and_said_to_be_so() -> None:
 def test_a_policy_of_a_block_holds_for_its_services_until_one_has_its_own() -> None:
     world = datacenter()
     world.bind("dan")
-    world.ask("policy", service=str(BLOCK), policy="hash")
-    assert world.nodes["cleo"].rules[WEB].selector == "hash"
+    world.ask("policy", service=str(BLOCK), policy="maglev")
+    assert world.nodes["cleo"].rules[WEB].selector == "maglev"
     world.ask("policy", service="web.example", policy="round-robin")
     assert world.nodes["cleo"].rules[WEB].selector == "round-robin"
 
@@ -321,8 +322,8 @@ def test_bad_policies_are_refused_and_change_nothing() -> None:
     world = datacenter()
     world.bind("dan")
     assert "best" in world.refused("policy", service="web.example", policy="best")
-    assert "weight of dan" in world.refused("policy", service="web.example", policy="hash", weights={"dan": 0})
-    assert "zoe" in world.refused("policy", service="web.example", policy="hash", weights={"zoe": 1})
+    assert "weight of dan" in world.refused("policy", service="web.example", policy="maglev", weights={"dan": 0})
+    assert "zoe" in world.refused("policy", service="web.example", policy="maglev", weights={"zoe": 1})
     assert world.nodes["cleo"].rules[WEB].selector == "weighted-random"
 
 
@@ -344,6 +345,66 @@ def test_two_choices_gets_load_figures_and_rules_stay_as_they_are() -> None:
     world.bind("fay")
     figures = {target.address: target.load for target in world.nodes["cleo"].rules[WEB].targets}
     assert figures == {ADDRESS["dan"]: 7.0, ADDRESS["eve"]: 2.0, ADDRESS["fay"]: 0.0}
+
+
+def in_use(world: World) -> set[str]:
+    """Addresses that cleo chooses among."""
+    targets = world.nodes["cleo"].rules[WEB].targets
+    return {target.address or "" for target in targets if target.priority == max(item.priority for item in targets)}
+
+
+@pytest.mark.statement("S39")
+def test_least_loaded_follows_the_reports_and_not_faster_than_once_in_an_interval() -> None:
+    world = datacenter()
+    for name in ("dan", "eve", "fay"):
+        world.bind(name)
+    world.ask("policy", service="web.example", policy="least-loaded")
+    world.nodes["dan"].flows, world.nodes["eve"].flows, world.nodes["fay"].flows = 3, 1, 2
+    world.pass_time(LOAD_INTERVAL * 2)
+    assert in_use(world) == at("eve") and addresses(world, "cleo") == at("dan", "eve", "fay"), "the others stand by"
+    # However often instances report, and whatever: one new rule in an interval.
+    before = len(world.nodes["cleo"].changes())
+    for number in range(100):
+        for name in ("dan", "eve", "fay"):
+            figure = float((number + len(name) * world.nodes[name].dpid) % 7)
+            report = messages.Stats((messages.ServiceLoad(WEB, 0, 0, figure),))
+            world.run(world.control.handle(world.nodes[name].dpid, 0, report, world.now))
+        world.pass_time(0.2)
+    assert 5 < len(world.nodes["cleo"].changes()) - before <= 100 * 0.2 / LOAD_INTERVAL + 1
+
+
+def test_what_an_instance_says_of_itself_takes_the_place_of_its_flows() -> None:
+    world = datacenter()
+    world.bind("dan")
+    report = messages.Stats((messages.ServiceLoad(WEB, 7, 9, 0.25),))
+    world.run(world.control.handle(world.nodes["dan"].dpid, 0, report, world.now))
+    (service,) = world.ask("services")["services"]
+    assert service["instances"][0]["load"] == 0.25, "told without being asked"
+    world.unbind("dan")
+    world.bind("dan")
+    (service,) = world.ask("services")["services"]
+    assert service["instances"][0]["load"] is None
+
+
+def test_a_policy_of_a_file_is_tried_before_it_is_taken(tmp_path: Path) -> None:
+    world = datacenter()
+    world.bind("dan")
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from controllers.policies import Policy\n"
+        "class Mine(Policy):\n"
+        "    name = 'mine'\n"
+        "    def targets(self, candidates):\n"
+        "        return [c.target(weight=c.weights) for c in candidates]\n"
+    )
+    assert "AttributeError" in world.refused("policy", service="web.example", policy=str(path))
+    assert world.ask("policy", service="web.example")["policy"] == "weighted-random"
+    path.write_text(path.read_text().replace("c.weights", "4"))
+    assert world.ask("policy", service="web.example", policy=str(path))["policy"] == "mine"
+    assert [target.weight for target in world.nodes["cleo"].rules[WEB].targets] == [4]
+    world.start()
+    world.connect("cleo", "dan")
+    assert world.ask("policy", service="web.example")["policy"] == "mine", "found again by its file"
 
 
 def test_an_instance_that_returns_does_not_bring_its_old_load() -> None:
@@ -463,14 +524,14 @@ def test_edge_rules_are_kept_while_the_router_is_awaited() -> None:
 def test_the_selector_survives_a_restart_and_with_a_file_the_weights_do(tmp_path: Path) -> None:
     world = datacenter()
     world.bind("dan")
-    world.ask("policy", service="web.example", policy="hash")
+    world.ask("policy", service="web.example", policy="maglev")
     world.start()
     world.connect("cleo", "dan", "ann", "eve", "fay")
-    assert world.nodes["cleo"].rules[WEB].selector == "hash"
+    assert world.nodes["cleo"].rules[WEB].selector == "maglev"
 
     book = PolicyBook(str(tmp_path / "policies"))
-    book.set(WEB, Policy("round-robin", {"dan": 4}))
-    assert PolicyBook(str(tmp_path / "policies")).policy(WEB_8080) == Policy("round-robin", {"dan": 4})
+    book.set(WEB, Setting("round-robin", {"dan": 4}))
+    assert PolicyBook(str(tmp_path / "policies")).policy(WEB_8080) == Setting("round-robin", {"dan": 4})
     (tmp_path / "policies").write_text('{"0x12/8": {"policy": "best"}}')
     with pytest.raises(PolicyError, match="best"):
         PolicyBook(str(tmp_path / "policies"))
@@ -497,7 +558,7 @@ def test_hand_rules_stand_above_the_policy_and_give_its_place_back() -> None:
 @pytest.mark.parametrize("action", ["drop", "delay", "demux", "forward"])
 def test_every_action_can_be_pushed_listed_and_removed_at_any_node(action: str) -> None:
     world = datacenter()
-    fields = {"demux": {"port": 8080}, "forward": {"targets": ["dan"], "selector": "hash"}}.get(action, {})
+    fields = {"demux": {"port": 8080}, "forward": {"targets": ["dan"], "selector": "maglev"}}.get(action, {})
     for node in ("ann", "cleo", "dan"):
         service = "0x123456/24"
         assert world.ask("add", node=node, service=service, action=action, **fields)["ok"]
@@ -639,7 +700,7 @@ def test_a_policys_weights_survive_a_restart_as_its_selector_does() -> None:
 def test_weights_that_change_no_target_are_kept_as_well() -> None:
     world = datacenter()
     world.bind("dan")
-    world.ask("policy", service="web.example", policy="hash", weights={"eve": 4, "dan": 1})
+    world.ask("policy", service="web.example", policy="maglev", weights={"eve": 4, "dan": 1})
     world.start()
     world.connect("cleo", "dan", "eve")
     world.bind("eve")

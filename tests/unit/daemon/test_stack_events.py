@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from serval_node.control.messages import DelayNotify as DelayNotifyMessage
 from serval_node.control.messages import FlowEvent, NodeMessage
 from serval_node.daemon.blackouts import Blackouts
 from serval_node.daemon.event_log import EventLog
 from serval_node.daemon.loop import Timer
-from serval_node.daemon.stack_events import ServiceLoads, StackEvents
+from serval_node.daemon.service_loads import ServiceLoads
+from serval_node.daemon.stack_events import StackEvents
 from serval_node.sal.events import DelayNotify, Event, FlowClosed, FlowOpened, SynReceived, SynResolved
 from serval_node.sal.service_table import Action, Selector
 from serval_node.wire.naming import Naming
@@ -16,6 +19,10 @@ from serval_node.wire.serviceid import Prefix
 NAMING = Naming({"example": 0x9C1185})
 WEB, ID = NAMING.bind_prefix("web.example"), NAMING.service_id("web.example", 80)
 CLIENT, OWN = bytes((10, 0, 0, 1)), bytes((10, 0, 0, 4))
+
+
+def service_loads(tell: Callable[[], None] = lambda: None) -> ServiceLoads:
+    return ServiceLoads(Timer, tell)
 
 
 def opened(flow: int, *, server: bool = True) -> FlowOpened:
@@ -27,7 +34,7 @@ def closed(flow: int, reason: str = "closed", *, was_open: bool = True, time: fl
 
 
 def test_loads_count_open_and_accepted_flows_per_rule() -> None:
-    loads = ServiceLoads()
+    loads = service_loads()
     events: list[Event] = [
         *(SynReceived(0.5, flow, CLIENT, 9, ID, WEB, 80) for flow in (1, 2, 3)),
         opened(1),
@@ -46,13 +53,13 @@ def test_what_the_controller_is_told() -> None:
     log, urgent, relaxed = EventLog(NAMING.describe), [], []
     told: list[NodeMessage] = urgent
     blackouts = Blackouts(log.add, lambda delay, callback: Timer(delay, callback))
-    reactions = StackEvents(log.add, ServiceLoads(), told.append, relaxed.append, blackouts)
+    reactions = StackEvents(log.add, service_loads(), told.append, relaxed.append, blackouts)
     for event in (
         DelayNotify(0.1, ID, WEB),
         opened(1),
         closed(1, "reset"),
         closed(2, was_open=False),
-        SynResolved(3.0, 5, ID, WEB, Action.FORWARD, Selector.HASH, 2, OWN),
+        SynResolved(3.0, 5, ID, WEB, Action.FORWARD, Selector.MAGLEV, 2, OWN),
     ):
         reactions.handle(event)
     assert urgent == [DelayNotifyMessage(Prefix.of(ID), WEB)]
@@ -69,7 +76,7 @@ def test_what_the_controller_is_told() -> None:
             "service_id": "web.example:80",
             "prefix": "web.example",
             "action": "forward",
-            "selector": "hash",
+            "selector": "maglev",
             "candidates": 2,
             "target": "10.0.0.4",
         }
