@@ -10,7 +10,7 @@ import sys
 import time
 from typing import Any
 
-from experiments.benchmarks.orders import serve_orders
+from testbed.traffic.orders import serve_orders
 
 
 def compute(until: float) -> None:

@@ -68,7 +68,7 @@ class FalseAlarms:
 def bed(parameters: Mapping[str, Any], settings: Settings) -> Iterator[FalseAlarms]:
     # Mininet is needed only here: the list of benchmarks loads without it.
     from experiments.benchmarks.multihomed import multihomed
-    from experiments.benchmarks.programs import Worker
+    from testbed.traffic.programs import Worker
 
     with multihomed(settings.logs, delay=parameters["rtt_ms"] / 2e3, loss=parameters["loss"]) as network:
         spinner = Worker("spinner", network.server, ["experiments.benchmarks.busy"], settings.logs)

@@ -245,7 +245,7 @@ def test_servicectl(controller: Controller, figure: Figure) -> None:
         assert controller.ctl(*words).returncode == 2
 
     done = controller.ctl("policy", "wbe.example", "hash")
-    assert (done.returncode, done.stdout) == (0, "wbe.example hash\n")
+    assert (done.returncode, done.stdout) == (0, "wbe.example maglev\n")
     assert done.stderr == "servicectl: nobody serves wbe.example yet; the policy holds when somebody does\n"
 
     done = controller.ctl("policy", "web.example", "two-choices")
