@@ -53,6 +53,12 @@ test-docs: setup ## the commands of README.md and docs/, typed beside one runnin
 bench: setup ## measure the speed, about twelve minutes (ARGS="--list", ARGS="connect --pairs 6"): a table, plots and JSON in results/bench
 	@scripts/privileged $(PYTHON) -m experiments.benchmarks $(ARGS)
 
+report: setup ## summary and HTML page of experiments (ARGS="results/NAME/RUN"; default: the newest run of each)
+	@scripts/as-caller $(PYTHON) -m testbed report $(ARGS)
+
+plots: setup ## the pictures of experiments as SVG, PNG and PDF (ARGS="results/NAME/RUN --formats svg"; default: as above)
+	@scripts/as-caller $(PYTHON) -m testbed plots $(ARGS)
+
 model-check: setup ## every interleaving of a flow's move, up to bounds: is there one that gets stuck? (ARGS="--help")
 	@scripts/as-caller --unprivileged $(PYTHON) -m tests.model_check $(ARGS)
 
@@ -72,4 +78,4 @@ clean: ## remove .venv and everything else that can be made again (not results/)
 	@rm -rf .venv .venv-ryu build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
-.PHONY: help setup topo-datacenter topo-adhoc check test lint test-unit test-sandbox test-emulation test-docs bench model-check fuzz test-wireshark reference clean
+.PHONY: help setup topo-datacenter topo-adhoc check test lint test-unit test-sandbox test-emulation test-docs bench report plots model-check fuzz test-wireshark reference clean

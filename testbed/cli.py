@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from testbed import attach, sandbox, symptoms
@@ -89,6 +90,25 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--json", action="store_true", help="print one JSON document")
     command.set_defaults(action=_check)
 
+    runs = "directories of runs, or result files (default: the newest run of each experiment below results/)"
+    command = commands.add_parser(
+        "report",
+        help="summary and HTML page of experiments, from their results",
+        description="Print the summary of each run and write report.html into its directory: one file, with nothing"
+        " outside it. Of several runs also an index.html above them. All of it is made from result.json alone.",
+    )
+    command.add_argument("runs", nargs="*", type=Path, metavar="RUN", help=runs)
+    command.set_defaults(action=_report)
+
+    command = commands.add_parser(
+        "plots",
+        help="draw the pictures of experiments, from their results",
+        description="Draw the pictures of each run into the directory plots beside its result.json, from that alone.",
+    )
+    command.add_argument("runs", nargs="*", type=Path, metavar="RUN", help=runs)
+    command.add_argument("--formats", default="svg,png,pdf", metavar="LIST", help="which (default: svg,png,pdf)")
+    command.set_defaults(action=_plots)
+
     command = commands.add_parser("launch")  # without help: the inner half of `run`
     command.add_argument("topology")
     command.add_argument("options", nargs=argparse.REMAINDER)
@@ -130,8 +150,8 @@ def _launch(options: argparse.Namespace) -> int:
 
 
 def _inner(name: str) -> Any:
-    """The module of what runs inside. Loaded by name, and only there: it brings Mininet along, which nothing outside
-    the sandbox needs. Raises TestbedError where Mininet is not there.
+    """A module that only its own command needs, loaded by name: what runs inside brings Mininet along, pages and
+    pictures bring their libraries. Raises TestbedError where one is not there.
     """
     try:
         module = importlib.import_module(name)
@@ -187,6 +207,14 @@ def _attach(options: argparse.Namespace) -> int:
         options.host, options.command = options.command[1], options.command[2:]
     target, command = attach.choose(options.sandbox), _command(options)
     return attach.attach(target, command if options.host is None else attach.in_host(target, options.host, command))
+
+
+def _report(options: argparse.Namespace) -> int:
+    return _inner("testbed.report.command").reports(options.runs)
+
+
+def _plots(options: argparse.Namespace) -> int:
+    return _inner("testbed.report.command").plots(options.runs, options.formats.split(","))
 
 
 def _list(options: argparse.Namespace) -> int:

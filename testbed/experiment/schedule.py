@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
-
-from mininet.topo import Topo
+from typing import TYPE_CHECKING, Any, Protocol
 
 from testbed.errors import TestbedError
+
+if TYPE_CHECKING:  # results are read where no Mininet is, too
+    from mininet.topo import Topo
 
 
 class SpecificationError(TestbedError):

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
-
-from mininet.topo import Topo
+from typing import TYPE_CHECKING, Any, Protocol
 
 from testbed.experiment import traffic as flows
 from testbed.experiment.record import RunRecord
 from testbed.experiment.schedule import Event, SpecificationError
 from testbed.experiment.traffic import Traffic
 from testbed.words import did_you_mean
+
+if TYPE_CHECKING:  # results are read where no Mininet is, too
+    from mininet.topo import Topo
 
 HIGHER, LOWER = "higher", "lower"
 MEDIAN, EVERY = "median", "every"
@@ -26,7 +27,7 @@ SERVAL, SERVAL_UDP = "serval", "serval-udp"
 TCP, TCP_RECONNECT, MPTCP, MPTCP_TUNED = "tcp", "tcp-reconnect", "mptcp", "mptcp-tuned"
 TRANSPORTS = (SERVAL, SERVAL_UDP, TCP, TCP_RECONNECT, MPTCP, MPTCP_TUNED)
 
-BuildTopology = Callable[[str, Mapping[str, Any]], Topo]
+BuildTopology = Callable[[str, Mapping[str, Any]], "Topo"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,7 +113,8 @@ def figure_lines(document: Document) -> list[str]:
     for name, reference in document["experiment"]["references"].items():
         label, unit = _labelled(document, name)
         eye = ", read off by eye" if reference["by_eye"] else ""
-        lines.append(f"{label}: {reference['source']} has {number(reference['value'])} {unit}{eye}".rstrip())
+        figure = f"{number(reference['value'])} {unit}".rstrip()
+        lines.append(f"{label}: {reference['source']} has {figure}{eye}")
     return lines
 
 

@@ -7,11 +7,12 @@ and the host's address for everybody else; `target` names the host that serves i
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
-
-from mininet.topo import Topo
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from testbed.experiment.schedule import SpecificationError
+
+if TYPE_CHECKING:  # results are read where no Mininet is, too
+    from mininet.topo import Topo
 
 DOWN, UP = "down", "up"
 BIN_SECONDS = 0.01

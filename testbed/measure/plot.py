@@ -2,63 +2,35 @@
 
 from __future__ import annotations
 
-import atexit
-import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from testbed.errors import TestbedError
-from testbed.measure import analysis
+from testbed.measure import analysis, canvas
 from testbed.measure.analysis import Outcome
-from testbed.ownership import caller, owned_by_caller
 
-FORMATS = ("svg", "png")
 _VALUES, _MEDIAN, _AIM = "#9aa5b1", "#1f5fa8", "#c2410c"
 
 
 def draw(document: Mapping[str, Any], directory: Path) -> list[Path]:
     """Write BENCHMARK.svg and .png for each benchmark with values; returns the paths. Raises TestbedError."""
-    _leave_home_alone()
-    # Headless, and only here: the import takes longer than a short benchmark.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure as Canvas
-
     written = []
     for entry in document["benchmarks"]:
         found = [outcome for outcome in analysis.of_benchmark(document, entry) if outcome.values]
         if not found:
             continue
-        canvas = Canvas(figsize=(9, 1.1 + 0.85 * len(found)), layout="constrained")
-        FigureCanvasAgg(canvas)
-        panels = canvas.subplots(len(found), 1, squeeze=False)[:, 0]
+        figure = canvas.new(9, 1.1 + 0.85 * len(found))
+        panels = figure.subplots(len(found), 1, squeeze=False)[:, 0]
         for panel, outcome in zip(panels, found, strict=True):
             _panel(panel, outcome)
-        canvas.suptitle(
+        figure.suptitle(
             analysis.heading(document, entry) + (" (DOUBTFUL)" if analysis.doubtful(entry) else ""), fontsize=10
         )
-        canvas.supxlabel(
+        figure.supxlabel(
             "dots: values; bar: median and 95 % interval; dashed: aim, shaded: noise around it", fontsize=7
         )
-        for kind in FORMATS:
-            path = directory / f"{entry['name']}.{kind}"
-            try:
-                canvas.savefig(path, dpi=120)
-                owned_by_caller(path)
-            except OSError as error:
-                raise TestbedError(f"cannot write {path}: {error.strerror}") from None
-            written.append(path)
+        written += canvas.save(figure, directory, entry["name"])
     return written
-
-
-def _leave_home_alone() -> None:
-    """Under sudo the cache of fonts would be left in the caller's home, with root as its owner."""
-    if caller() is not None and "MPLCONFIGDIR" not in os.environ:
-        place = tempfile.mkdtemp(prefix="matplotlib-")
-        os.environ["MPLCONFIGDIR"] = place
-        atexit.register(shutil.rmtree, place, ignore_errors=True)
 
 
 def _panel(panel: Any, outcome: Outcome) -> None:

@@ -29,16 +29,12 @@ PHASES = ("detect", "decide", "signal", "recover")
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A curve of a slide or a law: (x, y) in the units of the axes. by_eye: read off a picture.
-
-    flow  of a time series: whose curve it is, "" for the sum of the flows
-    """
+    """A curve of a slide or a law: (x, y) in the units of the axes. by_eye: read off a picture."""
 
     label: str
     points: tuple[tuple[float, float], ...]
     source: str
     by_eye: bool = False
-    flow: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,6 +33,9 @@ ELSEWHERE = (
         r"make bench ARGS=\"handover.*\"", "takes from six minutes to an hour", "tests/emulation/test_handover.py"
     ),
     Elsewhere(r"make bench ARGS=\"false-alarms\"", "takes ten minutes", "tests/emulation/test_benchmarks.py"),
+    Elsewhere(
+        r"make (report|plots)( ARGS=.*)?", "needs results of experiments", "tests/unit/report/test_report_command.py"
+    ),
     Elsewhere(r"make model-check", "takes minutes", "tests/unit/sal/test_model_check.py"),
     Elsewhere(r"(sudo|apt-get) .*", "changes the machine", None),
     Elsewhere(r"vagrant .*", "needs Vagrant and a hypervisor", None),

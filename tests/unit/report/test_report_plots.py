@@ -29,7 +29,7 @@ PICTURES: tuple[Picture, ...] = (
         name="goodput",
         title="Goodput",
         flows=("flow1", "flow2"),
-        shapes=(Shape("as the slide has it", ((0, 500), (6, 1000)), "slide 46", by_eye=True, flow="flow1"),),
+        shapes=(Shape("as the slide has it", ((0, 500), (6, 1000)), "slide 46", by_eye=True),),
     ),
     Instances(name="shares", title="Shares", traffic="web"),
     Cdf(name="answers", title="Answers", traffic="web", contenders=("serval",)),

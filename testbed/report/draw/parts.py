@@ -1,0 +1,171 @@
+"""What several kinds of pictures have in common: panels, legends, events, what a slide says."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from testbed.experiment.record import RunRecord
+from testbed.measure import canvas
+from testbed.measure.table import number
+from testbed.report.plots import Shape
+from testbed.report.style import FAINT, GREY, INK, SLIDE
+from testbed.report.view import DOUBTFUL, Group, doubtful
+
+WIDTH = 9.0
+"""Inches; fonts below are made for it."""
+TITLE, TEXT, SMALL = 11, 9, 8
+_LINE_CHARACTERS = 95
+
+
+def figure(height: float, title: str) -> Any:
+    """A figure with its heading, broken into lines that fit."""
+    made = canvas.new(WIDTH, height)
+    made.suptitle(fitted(title, 80), fontsize=TITLE, color=INK)
+    return made
+
+
+def fitted(text: str, characters: int = _LINE_CHARACTERS) -> str:
+    """Broken into lines of at most so many characters, so that nothing is cut off."""
+    return "\n".join(line for part in text.splitlines() for line in textwrap.wrap(part, characters))
+
+
+def panels(made: Any, count: int) -> list[Any]:
+    """Panels one above the other, on the same axes."""
+    found = list(made.subplots(count, 1, sharex=True, sharey=True, squeeze=False)[:, 0])
+    for panel in found:
+        plain(panel)
+    return found
+
+
+def plain(panel: Any) -> None:
+    panel.spines[["top", "right"]].set_visible(False)
+    panel.tick_params(labelsize=SMALL)
+    panel.grid(axis="y", color="#e5e7eb", linewidth=0.7)
+    panel.set_axisbelow(True)
+
+
+def below(made: Any, lines: Iterable[str]) -> None:
+    """Notes under the picture, broken into lines that fit."""
+    made.supxlabel(fitted("\n".join(lines), _LINE_CHARACTERS + 20), fontsize=SMALL, color=GREY, x=0.01, ha="left")
+
+
+def legend(panel: Any, *, columns: int = 1) -> None:
+    """Beside the panel, where it hides nothing."""
+    handles, labels = panel.get_legend_handles_labels()
+    if handles:
+        panel.legend(
+            handles,
+            [textwrap.fill(label, 28) for label in labels],
+            fontsize=SMALL,
+            loc="upper left",
+            bbox_to_anchor=(1.01, 1.0),
+            frameon=False,
+            ncols=columns,
+        )
+
+
+def watermark(panel: Any) -> None:
+    """Across a panel that shows one doubtful run."""
+    place = {"ha": "center", "va": "center", "transform": panel.transAxes}
+    panel.text(0.5, 0.5, DOUBTFUL, fontsize=26, color=FAINT, alpha=0.6, zorder=0.5, **place)
+
+
+def said_by_slide(shape: Shape) -> str:
+    return f"{shape.label} ({shape.source}{', read off by eye' if shape.by_eye else ''})"
+
+
+def reference_words(reference: Mapping[str, Any], unit: str) -> str:
+    """ "slide 46: 500 Mbit/s (read off by eye)"."""
+    by_eye = " (read off by eye)" if reference.get("by_eye") else ""
+    return f"{reference['source']}: {number(reference['value'])} {unit}".rstrip() + by_eye
+
+
+def draw_shape(panel: Any, shape: Shape) -> None:
+    x, y = zip(*shape.points, strict=True)
+    panel.plot(x, y, color=SLIDE, linestyle=(0, (4, 2)), linewidth=1.4, label=said_by_slide(shape), zorder=1.5)
+
+
+def typical(runs: Sequence[RunRecord], series: Sequence[Sequence[float]]) -> int:
+    """The index of the run that is nearest to the median of all, moment by moment; a trustworthy one if there is."""
+    import numpy as np
+
+    length = min(len(values) for values in series)
+    table = np.array([values[:length] for values in series], dtype=float)
+    distances = np.abs(table - np.median(table, axis=0)).sum(axis=1)
+    return min(range(len(runs)), key=lambda index: (doubtful(runs[index]), distances[index], index))
+
+
+def events(run: RunRecord, begin: float, end: float) -> list[tuple[float, str]]:
+    """What the schedule did within a time."""
+    return [
+        (float(event["at"]), event["name"])
+        for event in run.data["events"]
+        if event["source"] == "schedule" and begin <= event["at"] <= end
+    ]
+
+
+class EventMarks:
+    """Events as numbered lines; the same words have the same number in all panels of a picture."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}
+        self._times: dict[str, set[float]] = {}
+
+    def mark(self, panel: Any, happened: Sequence[tuple[float, str]], *, on_areas: bool = False) -> None:
+        """`on_areas`: what is shown is filled, and dark in places."""
+        for at, name in happened:
+            number = self._numbers.setdefault(name, len(self._numbers) + 1)
+            self._times.setdefault(name, set()).add(at)
+            if on_areas:
+                panel.axvline(at, color="white", linewidth=2.4, zorder=2.4)
+            panel.axvline(at, color=INK, linewidth=0.9, linestyle=(0, (2, 2)), zorder=2.5 if on_areas else 1)
+            panel.annotate(
+                str(number),
+                (at, 1.0),
+                xycoords=("data", "axes fraction"),
+                xytext=(0, 1),
+                textcoords="offset points",
+                fontsize=SMALL,
+                ha="center",
+                va="bottom",
+                color=INK,
+                bbox={"boxstyle": "circle,pad=0.15", "facecolor": "white", "edgecolor": INK, "linewidth": 0.7},
+            )
+
+    def words(self) -> list[str]:
+        """ "(1) flow1 moves to eth1, at 6 s", in the order of their numbers."""
+        return [f"({number}) {name}, at {_moments(self._times[name])}" for name, number in self._numbers.items()]
+
+
+def _moments(times: Iterable[float]) -> str:
+    ordered = sorted(times)
+    if len(ordered) == 1 or ordered[-1] - ordered[0] < 0.05:
+        return f"{ordered[0]:.2f} s" if len(ordered) == 1 else f"about {ordered[0]:.1f} s"
+    if len(ordered) <= 4:
+        return ", ".join(f"{at:.2f}" for at in ordered) + " s"
+    return f"{len(ordered)} moments from {ordered[0]:.2f} to {ordered[-1]:.2f} s"
+
+
+def run_words(group: Group, run: RunRecord) -> str:
+    """ "run 7 of 10": its place among those of its contender and point."""
+    reasons = "; ".join(run.data["fidelity"].get("reasons", ())) or "no reason given"
+    place = f"run {run.data['number']}, the nearest to the median of {len(group.runs)}"
+    return f"{place}, {DOUBTFUL}: {reasons}" if doubtful(run) else place
+
+
+def count_words(count: int | str, what: str = "") -> str:
+    """ "n = 6", in one piece wherever a line is broken."""
+    return f"n = {count} {what}".rstrip().replace(" ", "\N{NO-BREAK SPACE}")
+
+
+def plain_ticks(panel: Any, *, x: bool, y: bool) -> None:
+    """Logarithmic axes with 1, 2, 5, 10 instead of powers."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    for chosen, axis in ((x, panel.xaxis), (y, panel.yaxis)):
+        if chosen:
+            axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:g}"))
+            axis.set_minor_formatter(NullFormatter())

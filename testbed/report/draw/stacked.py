@@ -1,0 +1,125 @@
+"""Parts of a whole, one after the other in time: the phases of a blackout, what a migration is made of."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from testbed.experiment.analysis import Estimate
+from testbed.measure.table import number
+from testbed.report.draw import parts
+from testbed.report.draw.bars import rows
+from testbed.report.plots import PHASES, BlackoutPhases, Parts
+from testbed.report.style import INK
+from testbed.report.style import PHASES as COLOURS
+from testbed.report.view import DOUBTFUL, Group, Results
+
+_MILLISECONDS = 1e3
+
+
+@dataclass(frozen=True, slots=True)
+class _Stack:
+    """A bar: per whole its parts, in the shown unit."""
+
+    group: Group
+    wholes: list[list[float]]
+
+
+def draw_blackouts(picture: BlackoutPhases, results: Results) -> Any:
+    stacks = [_Stack(group, _blackouts(picture, group)) for group in results.groups(picture)]
+    return _draw(picture, results, stacks, PHASES, "time from the event on [ms]", "blackouts")
+
+
+def draw_parts(picture: Parts, results: Results) -> Any:
+    metrics = [results.metric(name) for name in picture.parts]
+    stacks = [
+        _Stack(
+            group,
+            [
+                [run.data["metrics"][metric["name"]] * metric["scale"] for metric in metrics]
+                for run in group.runs
+                if all(run.data["metrics"].get(metric["name"]) is not None for metric in metrics)
+            ],
+        )
+        for group in results.groups(picture)
+    ]
+    unit = metrics[0]["unit"] if metrics else ""
+    return _draw(picture, results, stacks, [metric["label"] for metric in metrics], f"time [{unit}]", "runs")
+
+
+def _blackouts(picture: BlackoutPhases, group: Group) -> list[list[float]]:
+    """Phases that a blackout does not have (nothing had to be detected) took no time."""
+    return [
+        [(blackout.get(phase) or 0.0) * _MILLISECONDS for phase in PHASES]
+        for run in group.runs
+        for blackout in run.blackouts
+        if picture.host in ("", blackout["host"]) and picture.cause in blackout["cause"]
+    ]
+
+
+def _draw(
+    picture: BlackoutPhases | Parts,
+    results: Results,
+    stacks: Sequence[_Stack],
+    names: Sequence[str],
+    label: str,
+    counted: str,
+) -> Any:
+    shown = [stack for stack in stacks if stack.wholes]
+    if not shown:
+        return None
+    groups = [stack.group for stack in shown]
+    made = parts.figure(1.7 + 0.42 * len(shown), results.heading(picture, groups))
+    panel = made.subplots()
+    parts.plain(panel)
+    panel.grid(axis="y", visible=False)
+    panel.grid(axis="x", color="#e5e7eb", linewidth=0.7)
+    places = rows(groups)
+    for place, stack in zip(places, shown, strict=True):
+        _stack(panel, place, stack, names if place == 0 else None, counted)
+    panel.set_yticks(places, [parts.fitted(group.name, 42) for group in groups])
+    panel.invert_yaxis()
+    panel.set_xlim(left=0)
+    panel.set_xlabel(label, fontsize=parts.TEXT)
+    made.legend(
+        *panel.get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=parts.SMALL, frameon=False
+    )
+    return made
+
+
+def _stack(panel: Any, place: float, stack: _Stack, labels: Sequence[str] | None, counted: str) -> None:
+    left = 0.0
+    for index in range(len(stack.wholes[0])):
+        median = statistics.median(whole[index] for whole in stack.wholes)
+        colour, hatch = COLOURS[index % len(COLOURS)]
+        panel.barh(
+            place,
+            median,
+            left=left,
+            height=0.62,
+            color=colour,
+            hatch=hatch,
+            edgecolor="white",
+            linewidth=0.5,
+            label=f"{labels[index]} (median)" if labels else None,
+        )
+        left += median
+    totals = [sum(whole) for whole in stack.wholes]
+    estimate = Estimate.of(totals)
+    middle, within = estimate.median, estimate.exact
+    ends = None if within is None else [[within.median - within.low], [within.high - within.median]]
+    words = "their sum: median and 95 % interval" if labels else None
+    panel.errorbar(middle, place, xerr=ends, fmt="D", color=INK, markersize=4, capsize=4, label=words, zorder=4)
+    doubts = f", {stack.group.doubtful} runs {DOUBTFUL}" if stack.group.doubtful else ""
+    panel.annotate(
+        f"{number(middle)}, {parts.count_words(len(totals), counted)}{doubts}",
+        (1.0, place),
+        xycoords=("axes fraction", "data"),
+        xytext=(4, 0),
+        textcoords="offset points",
+        va="center",
+        fontsize=parts.SMALL,
+        color=INK,
+    )
