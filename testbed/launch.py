@@ -26,8 +26,8 @@ from testbed.capture import SNAP_BYTES, Capture
 from testbed.errors import TestbedError, report
 from testbed.failures import RESULTS, keep_logs
 from testbed.isolation import in_user_namespace
-from testbed.link.relay import MAX_DELAY
-from testbed.link.shape import Shape
+from testbed.link.emulated import netem_available
+from testbed.link.planned import check_links
 from testbed.network import LOG_DIRECTORY, RUN_DIRECTORY, ServalNetwork
 from testbed.ownership import make_directory
 from testbed.prompt import Prompt
@@ -55,7 +55,7 @@ def run(topology: str, arguments: Sequence[str]) -> int:
         kind = topologies.find(topology)
         options = _parser(topology, kind).parse_args(_joined(arguments, kind))
         topo = kind(**_parameters(kind, options))
-        _check_links(topo)
+        check_links(topo)
         apps = getattr(options, "app", [])  # a network without a controller has no such option
         _check_apps(apps)
     except (TopologyError, ValueError) as error:
@@ -88,17 +88,6 @@ def run(topology: str, arguments: Sequence[str]) -> int:
             status = status or 1
         _say_last(f"{why}stopped in order in {time.monotonic() - begun:.1f} s")
     return status
-
-
-def _check_links(topo: Declared) -> None:
-    """Raises TestbedError for rates, delays and losses that make no sense, before anything is started."""
-    for first, second, options in topo.links(withInfo=True):
-        try:
-            shape = Shape.parse(options)
-            if shape.delay > MAX_DELAY:
-                raise TestbedError(f"a link's delay must be from 0 to {MAX_DELAY:g} s, not {shape.delay:g} s")
-        except TestbedError as error:
-            raise TestbedError(f"link {first}-{second}: {error.message}", error.hint) from None
 
 
 def _check_apps(names: Sequence[str]) -> None:
@@ -284,8 +273,8 @@ def _impairments(net: ServalNetwork) -> str:
     impaired = [link for link in net.links if link.mechanism is not None]
     if not impaired:
         return "none asked"
-    why = "this kernel has no netem" if impaired[0].mechanism == "relay" else "the kernel's"
-    return "; ".join(f"{link.name} {link.shape} by {link.mechanism}" for link in impaired) + f" ({why})"
+    netem = "this kernel has netem" if netem_available() else "this kernel has no netem"
+    return "; ".join(f"{link.name} {link.described} by {link.mechanism}" for link in impaired) + f" ({netem})"
 
 
 def _apps(names: Sequence[str], *, fabric: bool = False) -> list[str]:

@@ -21,7 +21,7 @@ from testbed.network import CONTROLLER_PORT, controller_ready, launch_controller
 
 MININETS_ONLY = frozenset(
     {
-        "jitter", "max_queue_size", "speedup", "use_hfsc", "use_tbf", "latency_ms", "enable_ecn", "enable_red", "gro",
+        "speedup", "use_hfsc", "use_tbf", "latency_ms", "enable_ecn", "enable_red", "gro",
         "disable_gro", "txo", "rxo",
     }
 )  # fmt: skip
@@ -53,15 +53,15 @@ class SandboxBridge(_PrivateSwitch, OVSBridge):
 
 
 class ShapedLink(EmulatedLink):
-    """`--link tc`: rate, delay and loss as in the testbed's own networks: read back, and without netem by a relay."""
+    """`--link tc`: shaped as in the testbed's own networks: read back, and without netem by a relay (docs/links.md)."""
 
     def __init__(self, node1: Node, node2: Node, **params: Any) -> None:
         strange = sorted(MININETS_ONLY & params.keys())
         if strange:
             raise TestbedError(
-                f"link {node1}-{node2}: --link tc has bw, delay and loss here, not {', '.join(strange)}",
-                "--link tcu is Mininet's own TCLink with all its options; it needs a kernel with netem for"
-                " delay, jitter, loss and max_queue_size",
+                f"link {node1}-{node2}: --link tc has bw, delay, jitter, loss and max_queue_size here,"
+                f" not {', '.join(strange)}",
+                "--link tcu is Mininet's own TCLink with all its options; most of them need a kernel with netem",
             )
         super().__init__(node1, node2, **{"cls1": Intf, "cls2": Intf, **params})
 
@@ -74,7 +74,7 @@ class CheckedInterface(TCIntf):
         errors = [line for line in said.splitlines() if line and not line.startswith("Warning:")]
         if errors and " add " in cmd:  # what is deleted first need not be there
             reason = errors[0].removeprefix("Error: ")
-            hint = "this kernel lacks what the option needs (netem, mostly); --link tc takes delay and loss without it"
+            hint = "this kernel lacks what the option needs (netem, mostly); --link tc delays and loses without it"
             raise TestbedError(f"link at {self.name}: tc: {reason}", hint)
         return said
 

@@ -27,6 +27,7 @@ from testbed.errors import TestbedError, report
 from testbed.hosts import EmulatedNode, PlainHost, PlainRouter, ServalHost
 from testbed.link import status
 from testbed.link.emulated import EmulatedLink, remove
+from testbed.link.planned import check_links
 from testbed.services import Instance
 from testbed.switches import FabricSwitch
 from testbed.words import did_you_mean
@@ -77,7 +78,7 @@ class ServalNetwork(Mininet):
           where it declares no service router, the first host is one for all names
     say   gets a line of progress at each slow step
     logs  where the logs of controller, switches and launcher go
-    seed  of the random loss on links
+    seed  of loss and jitter on links
     controller_options  of controllers.run: ["--app", "my_app.py"], for example (docs/ryu-apps.md)
     """
 
@@ -96,6 +97,7 @@ class ServalNetwork(Mininet):
                 "networks are built in a sandbox only",
                 "call testbed.enter_sandbox() first, or use: testbed exec -- COMMAND",
             )
+        check_links(topo)
         # Mininet would set limits of the whole machine in its constructor; the sandbox has what is needed.
         Mininet.inited = True
         super().__init__(topo=topo, switch=FabricSwitch, host=host, link=EmulatedLink, controller=None, build=False)

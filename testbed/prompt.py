@@ -12,7 +12,7 @@ from mininet.log import error, output
 from testbed import hosts
 from testbed.errors import TestbedError
 from testbed.hosts import ServalHost
-from testbed.link.shape import parse_delay
+from testbed.link.shape import parse_delay, parse_rate
 from testbed.network import NO_CONTROLLER, ServalNetwork
 from testbed.words import did_you_mean
 
@@ -32,16 +32,23 @@ Of the whole network:
   kill web.example dan      kill -9 of a server that the testbed started; start web.example dan: again
   restart dan               its node again, after it has ended
   link ann s1 down          and up again, with the routes that the kernel drops meanwhile
-  impair r1 r2 delay=20ms loss=1 hole=on            change a relayed link while it runs
+  impair r1 r2 delay=20ms jitter=2ms loss=1 rate=10 hole=on    change a link while it runs (docs/links.md)
 Host names after the first word are replaced by addresses (not after serval and servicectl). Ctrl-C interrupts the
 command, `exit` or Ctrl-D ends the run.
 """
 _WANTED = {1: "one word is wanted", 2: "two words are wanted", 3: "three words are wanted"}
-_IMPAIRMENTS: dict[str, Callable[[str], Any]] = {
+_SWITCH = {"on": True, "off": False}.__getitem__
+_CHANGES: dict[str, Callable[[str], Any]] = {
+    "rate": parse_rate,
     "delay": parse_delay,
+    "jitter": parse_delay,
     "loss": float,
-    "hole": {"on": True, "off": False}.__getitem__,
+    "queue": int,
+    "reorder": _SWITCH,
+    "hole": _SWITCH,
+    "towards": str,
 }
+_CHANGES_SHOWN = "rate=10, delay=20ms, jitter=2ms, loss=PERCENT, queue=FRAMES, reorder=on, hole=on, towards=NODE"
 
 
 class HostPrompt(CLI):
@@ -167,22 +174,22 @@ class Prompt(HostPrompt):
             output(f"routes that the kernel had dropped are back: {'; '.join(routes)}\n")
 
     def do_impair(self, line: str) -> None:
-        """impair NODE NODE [delay=20ms] [loss=PERCENT] [hole=on|off]: change a relayed link."""
+        """impair NODE NODE [rate=10] [delay=20ms] [jitter=2ms] [loss=PERCENT] [hole=on|off] ...: change a link."""
         self._guarded(lambda: self._impair(line))
 
     def _impair(self, line: str) -> None:
         words = line.split()
         if len(words) < 3:
-            raise TestbedError("usage: impair NODE NODE [delay=20ms] [loss=PERCENT] [hole=on|off]")
+            raise TestbedError("usage: impair NODE NODE SETTING...", f"settings: {_CHANGES_SHOWN}")
         link = self.mn.link_between(words[0], words[1])
         wanted: dict[str, Any] = {}
         for word in words[2:]:
             key, _, value = word.partition("=")
             try:
-                wanted[key] = _IMPAIRMENTS[key](value)
+                wanted[key] = _CHANGES[key](value)
             except (KeyError, ValueError):
-                raise TestbedError(f"{word!r} is none of delay=20ms, loss=PERCENT, hole=on, hole=off") from None
-        link.impair(**wanted)
+                raise TestbedError(f"{word!r} is none of {_CHANGES_SHOWN}") from None
+        link.change(**wanted)
 
     @staticmethod
     def _words(line: str, number: int, usage: str) -> list[str]:

@@ -6,7 +6,9 @@ Node options that the testbed reads (Mininet passes them through, so `mn --custo
     serval={..., "adhoc": True}                     more of serval_node.daemon.config, from its line auto_migrate on
     routes=[("10.2.0.0/16", "10.0.0.2")]             static routes of a host or an IpRouter
     ip_forward=True                                  a host that forwards IP packets, as an IpRouter does
-Link options have Mininet's names and units: bw (Mbit/s), delay ("5ms", one way), loss (percent).
+Link options have Mininet's names and units: bw (Mbit/s), delay and jitter ("5ms", one way), loss (percent),
+max_queue_size (frames); in params1 and params2 for what leaves by that end alone. impairable=True: delay, loss and
+holes may come later (docs/links.md).
 """
 
 from __future__ import annotations

@@ -1,16 +1,13 @@
-"""Links with a rate, a delay and a loss: HTB for the rate, netem or the relay for the rest; what is set is read back.
+"""A link of an emulated network: a veth pair with a shape of its own for each direction, which can be changed.
 
-A rate is that of frames on the wire, in Mbit/s, and each direction has its own. The queue in front of it holds
-shape.QUEUE_SECONDS of data: with the kernel's default of 1000 packets a queue of offloaded segments would hold seconds.
+The rate is HTB's, at the end from which a direction begins; delay, jitter, loss and holes are netem's where the kernel
+has it, else a relay's, a program between two veth pairs. A relay is also there where jitter must not reorder, which
+netem cannot, and where the topology says impairable=True.
 """
 
 from __future__ import annotations
 
-import itertools
-import json
 import os
-import socket
-import sys
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -19,27 +16,15 @@ from typing import Any
 from mininet.link import Intf, Link
 from mininet.node import Node, OVSSwitch
 
-from testbed import hosts, processes, sandbox
+from testbed import hosts, processes
 from testbed.errors import TestbedError
-from testbed.link.shape import FRAME_BYTES, Shape
-from testbed.link.tc import RATE_TOLERANCE, parse_class, rate_lines
+from testbed.link import end
+from testbed.link.planned import without_relay
+from testbed.link.relay_process import LinkRelay, carries_udp_segments
+from testbed.link.shape import Shape, shapes
 
 MAX_NAME = 15
-RELAY_DIRECTORY = Path("/run/testbed/relays")
 _GOING = 77  # the group of interfaces that are taken away
-
-
-def check_rate(interface: Intf, shape: Shape, shown: str | None = None) -> None:
-    """Read back what tc was told (`shown`, or now); raises TestbedError when the interface has something else."""
-    assert shape.rate is not None
-    if shown is None:
-        shown = hosts.run(interface.node, ["tc", "class", "show", "dev", interface.name])
-    achieved = parse_class(shown)
-    if abs(achieved.rate / (shape.rate * 1e6) - 1) > RATE_TOLERANCE:
-        raise TestbedError(
-            f"{interface.name}: asked for {shape.rate:g} Mbit/s, tc shows {achieved.rate / 1e6:g} Mbit/s",
-            f"look at: tc class show dev {interface.name} (in {interface.node.name})",
-        )
 
 
 @cache
@@ -55,51 +40,26 @@ def netem_available() -> bool:
     return True
 
 
-class LinkRelay:
-    """The relay process of one link, and its control socket. The constructor does not wait for it."""
-
-    _numbers = itertools.count(1)
-
-    def __init__(self, name: str, ends: tuple[str, str], shape: Shape, seed: int | None, logs: Path) -> None:
-        self.name = name
-        self._path = RELAY_DIRECTORY / f"{next(self._numbers)}.sock"
-        argv = [sys.executable, "-m", "testbed.link.relay", *ends, "--control", str(self._path)]
-        argv += ["--delay", repr(shape.delay), "--loss", repr(shape.loss)]
-        argv += ["--seed", str(seed)] if seed is not None else []
-        log = logs / f"relay-{ends[0]}.log"
-        self._daemon = processes.start(f"relay of {name}", argv, log=log, cwd=sandbox.ROOT)
-
-    def wait_ready(self) -> None:
-        """Wait until it passes frames on; raises TestbedError."""
-        self._daemon.wait_ready(lambda: self._daemon.printed().endswith("ready\n"))
-
-    def request(self, op: str, **fields: Any) -> dict[str, Any]:
-        """One request to the relay (see testbed.link.relay); raises TestbedError."""
-        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as channel:
-            channel.settimeout(3.0)
-            try:
-                channel.connect(str(self._path))
-                channel.send(json.dumps({"op": op, **fields}).encode())
-                answer = json.loads(channel.recv(65536))
-            except OSError as error:
-                raise TestbedError(f"the relay of {self.name}: {error}", f"its log is {self._daemon.log}") from None
-        if not answer.pop("ok"):
-            raise TestbedError(f"the relay of {self.name}: {answer['error']}")
-        return answer
-
-    def stop(self) -> None:
-        self._daemon.stop()
-        self._path.unlink(missing_ok=True)
+def needs_relay(wanted: Iterable[Shape], *, impairable: bool, netem: bool) -> bool:
+    """Whether a link with these shapes has a relay, on a kernel with or without netem."""
+    both = tuple(wanted)
+    ordered_jitter = any(shape.jitter > 0 and not shape.reorder for shape in both)
+    return impairable or ordered_jitter or (not netem and any(shape.impaired for shape in both))
 
 
 class EmulatedLink(Link):
-    """A veth pair with a shape; with delay or loss on a kernel without netem two pairs and a relay between them."""
+    """A veth pair with a shape, or two pairs and a relay between them.
+
+    Options beside Mininet's: bw, delay, jitter, loss, max_queue_size, reorder (see testbed.link.shape), those in
+    params1 and params2 for what leaves by one end alone; impairable=True: everything can be changed while it runs.
+    """
 
     def __init__(self, node1: Node, node2: Node, **params: Any) -> None:
-        self.shape = Shape.parse(params)
+        self.shapes = shapes(params)
+        self.impairable = bool(params.get("impairable", False))
         self.relay: LinkRelay | None = None
         self.wire_ends: tuple[str, str] | None = None
-        self._whole_segments: list[Intf] = []
+        self._whole_segments: set[int] = set()  # the ends that are given offloaded segments
         super().__init__(node1, node2, **{**params, "intf": hosts.Interface})
 
     @property
@@ -107,81 +67,155 @@ class EmulatedLink(Link):
         return f"{self.intf1.node.name}-{self.intf2.node.name}"
 
     @property
+    def ends(self) -> tuple[Intf, Intf]:
+        return self.intf1, self.intf2
+
+    @property
+    def shape(self) -> Shape:
+        """Of both directions; where they differ, of the one from the first end. `shape_towards` knows which."""
+        return self.shapes[0]
+
+    def shape_towards(self, node: str) -> Shape:
+        """Of the direction that ends at a node; raises TestbedError."""
+        return self.shapes[self._direction_towards(node)]
+
+    @property
+    def described(self) -> str:
+        """Both directions in words."""
+        first, second = map(str, self.shapes)
+        if first == second:
+            return first
+        names = [interface.node.name for interface in self.ends]
+        return f"{first} towards {names[1]}, {second} towards {names[0]}"
+
+    @property
     def mechanism(self) -> str | None:
         """Who delays and loses: "netem", "relay", or nobody."""
         if self.wire_ends is not None:
             return "relay"
-        return "netem" if self.shape.impaired else None
+        return "netem" if any(shape.impaired for shape in self.shapes) else None
+
+    @property
+    def _netem(self) -> bool:
+        return self.wire_ends is None and netem_available()
 
     def makeIntfPair(
         self, intfname1: str, intfname2: str, addr1: str, addr2: str, node1: Node, node2: Node, deleteIntfs: bool = True
     ) -> None:
-        if not self.shape.impaired or netem_available():
+        asks = self.impairable or any(shape.impaired for shape in self.shapes)
+        if not asks or not needs_relay(self.shapes, impairable=self.impairable, netem=netem_available()):
             _add_pair(node1, intfname1, addr1, node2, intfname2, addr2)
             return
         self.wire_ends = (_wire_name(intfname1), _wire_name(intfname2))
-        for node, name, address, end in zip(
+        for node, name, address, wire in zip(
             (node1, node2), (intfname1, intfname2), (addr1, addr2), self.wire_ends, strict=True
         ):
-            pair = ["ip", "link", "add", "name", name, "address", address, "type", "veth", "peer", "name", end]
+            pair = ["ip", "link", "add", "name", name, "address", address, "type", "veth", "peer", "name", wire]
             hosts.run(node, [*pair, "netns", str(os.getpid())])
-            processes.run(["ip", "link", "set", end, "up"])
+            processes.run(["ip", "link", "set", wire, "up"])
 
     def apply(self, *, userspace_switches: bool, logs: Path, seed: int | None = None) -> None:
-        """Give both ends their rate, delay and loss, and read it back; raises TestbedError. Call it once all is up, and
+        """Give both ends their shapes, and read them back; raises TestbedError. Call it once all is up, and
         `wait_ready` before anything is to pass.
         """
-        for interface, other in ((self.intf1, self.intf2), (self.intf2, self.intf1)):
+        for number, (interface, other) in enumerate(((self.intf1, self.intf2), (self.intf2, self.intf1))):
             lines = []
             if userspace_switches and isinstance(other.node, OVSSwitch) and not isinstance(interface.node, OVSSwitch):
                 # Segments whose checksum is left to hardware that is not there pass no switch in user space.
                 lines.append(f"ethtool -K {interface.name} tx off")
             else:
-                self._whole_segments.append(interface)
-            self._shape_end(interface, lines)
+                self._whole_segments.add(number)
+                if self.wire_ends is not None and not carries_udp_segments():
+                    lines.append(f"ethtool -K {interface.name} tx-udp-segmentation off")
+                if self.shapes[number].single_frames:
+                    lines.append(f"ethtool -K {interface.name} tso off gso off")
+            end.apply(interface, self.shapes[number], netem=self._netem, before=lines)
         if self.wire_ends is not None:
-            if self.shape.loss > 0:
-                self._split_frames(True)
-            self.relay = LinkRelay(self.name, self.wire_ends, self.shape, seed, logs)
+            self.relay = LinkRelay(self.name, self.wire_ends, self.shapes, seed, logs)
 
     def wait_ready(self) -> None:
         """Wait for the relay, if there is one; raises TestbedError."""
         if self.relay is not None:
             self.relay.wait_ready()
 
-    def impair(self, *, delay: float | None = None, loss: float | None = None, hole: bool | None = None) -> None:
-        """Change a relayed link while it runs: delay in seconds one way, loss in percent, black hole on or off."""
+    def change(
+        self,
+        *,
+        towards: str | None = None,
+        rate: float | str | None = None,
+        delay: float | str | None = None,
+        jitter: float | str | None = None,
+        loss: float | None = None,
+        queue: int | None = None,
+        reorder: bool | None = None,
+        hole: bool | None = None,
+    ) -> None:
+        """Change what is given while the network runs, and read it back; the rest stays as it is.
+
+        towards        the node at which the direction ends that is changed; default: both directions
+        rate           Mbit/s of frames, or "10Mbit"; math.inf: none
+        delay, jitter  seconds one way, or "5ms"
+        loss           percent of frames
+        queue          full frames that may wait for the rate
+        reorder        whether jitter may let a frame overtake
+        hole           whether everything is swallowed, silently
+
+        Raises TestbedError, and changes nothing, for a value that makes no sense, and for one that this link cannot
+        have: without netem, delay, loss and holes need a relay, which a link has from its start or not at all.
+        """
+        wanted = {"rate": rate, "delay": delay, "jitter": jitter, "loss": loss, "queue": queue}
+        wanted |= {"reorder": reorder, "hole": hole}
+        numbers = (0, 1) if towards is None else (self._direction_towards(towards),)
+        new = list(self.shapes)
+        for number in numbers:
+            new[number] = self.shapes[number].changed(**wanted)  # type: ignore[arg-type]
+        self.check_able(new)
+        for number in numbers:
+            self._change_direction(number, new[number])
+
+    def check_able(self, wanted: Iterable[Shape]) -> None:
+        """Raises TestbedError when this link, as it was made, cannot have these shapes."""
+        if self.wire_ends is None and needs_relay(wanted, impairable=False, netem=netem_available()):
+            raise without_relay(self.name)
+
+    def reapply(self, node: str) -> None:
+        """Shape the end at a node again, after something took its shape away; raises TestbedError."""
+        number = self._number_of(node)
+        end.apply(self.ends[number], self.shapes[number], netem=self._netem, again=True)
+
+    def counters(self) -> dict[str, dict[str, Any]]:
+        """What the relay has done, by direction: {"ann-r1": {"forwarded": ..., "late_max": seconds, ...}, ...}; empty
+        without a relay. Raises TestbedError.
+        """
         if self.relay is None:
-            raise TestbedError(f"link {self.name} has no relay", "a link has one when the topology gives it a delay")
-        wanted = {"delay": delay, "loss": loss, "hole": hole}
-        self.relay.request("set", **{name: value for name, value in wanted.items() if value is not None})
-        if loss is not None:
-            self._split_frames(loss > 0)
+            return {}
+        names = [interface.node.name for interface in self.ends]
+        ways = ("-".join(names), "-".join(names[::-1]))
+        return dict(zip(ways, self.relay.request("state")["directions"], strict=True))
 
     def stop(self) -> None:
         """Take it away; what is in a host's namespace goes with the host."""
         remove([self])
 
-    def _shape_end(self, interface: Intf, lines: list[str]) -> None:
-        """Run shell lines and those for the rate in one go: each program costs as much as all that it does here."""
-        leaf = None
-        if self.mechanism == "netem":
-            packets = 1000 + round((self.shape.rate or 1000) * 1e6 / 8 * self.shape.delay / FRAME_BYTES)
-            leaf = f"netem delay {self.shape.delay * 1e6:.0f}us loss {self.shape.loss:g}% limit {packets}"
-        if self.shape.rate is not None:
-            commands = [*rate_lines(interface.name, self.shape, leaf), f"tc class show dev {interface.name}"]
-            lines.append(hosts.batch("tc", [command.removeprefix("tc ") for command in commands]))
-        elif leaf is not None:
-            lines.append(f"tc qdisc replace dev {interface.name} root {leaf}")
-        shown = hosts.script(interface.node, lines) if lines else ""
-        if self.shape.rate is not None:
-            check_rate(interface, self.shape, shown)
+    def _change_direction(self, number: int, shape: Shape) -> None:
+        interface, before = self.ends[number], self.shapes[number]
+        if shape.single_frames != before.single_frames and number in self._whole_segments:
+            end.single_frames(interface, shape.single_frames)
+        end.change(interface, before, shape, netem=self._netem)
+        if self.wire_ends is not None:
+            if self.relay is None:
+                raise TestbedError(f"the relay of link {self.name} does not run", "start the network first")
+            self.relay.set(number, shape)
+        self.shapes = (shape, self.shapes[1]) if number == 0 else (self.shapes[0], shape)
 
-    def _split_frames(self, split: bool) -> None:
-        # Loss is meant per frame; an offloaded segment would be lost as a whole.
-        on = "off" if split else "on"
-        for interface in self._whole_segments:
-            hosts.run(interface.node, ["ethtool", "-K", interface.name, "tso", on, "gso", on])
+    def _number_of(self, node: str) -> int:
+        names = [interface.node.name for interface in self.ends]
+        if node not in names:
+            raise TestbedError(f"link {self.name} does not end at {node!r}", f"its ends are {' and '.join(names)}")
+        return names.index(node)
+
+    def _direction_towards(self, node: str) -> int:
+        return 1 - self._number_of(node)
 
 
 def remove(links: Iterable[EmulatedLink]) -> None:
@@ -191,7 +225,7 @@ def remove(links: Iterable[EmulatedLink]) -> None:
         if link.relay is not None:
             link.relay.stop()
             link.relay = None
-        ends = [interface.name for interface in (link.intf1, link.intf2) if not interface.node.inNamespace]
+        ends = [interface.name for interface in link.ends if not interface.node.inNamespace]
         names += [*ends[:1], *(link.wire_ends or ())]
     there = [name for name in names if (Path("/sys/class/net") / name).exists()]
     if there:

@@ -190,7 +190,7 @@ class Reader(Terminal):
         for words in sorted(self._killed):
             self._well(f"start {' '.join(words)}")
         if self._impaired:
-            self._well("impair r1 r2 delay=5ms loss=0 hole=off")
+            self._well("impair r1 r2 delay=5ms jitter=0ms loss=0 hole=off")
         self.forget()
         self._well("sh python -m tests.docs.reset && echo done", "done")
 

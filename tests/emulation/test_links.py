@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,9 @@ import pytest
 from testbed import capture, hosts
 from testbed.calibration import INTERVAL, TCP_PAYLOAD, received_rate, settled_rate
 from testbed.errors import TestbedError
-from testbed.link.emulated import check_rate, netem_available
-from testbed.link.shape import FRAME_BYTES
+from testbed.link import end
+from testbed.link.emulated import netem_available
+from testbed.link.shape import FRAME_BYTES, Shape
 from tests.emulation.pair import pair
 
 
@@ -33,14 +35,14 @@ def test_no_rate_that_is_told_is_above_what_the_link_leaves(tmp_path: Path) -> N
 def test_a_rate_that_is_not_there_is_noticed(tmp_path: Path) -> None:
     with pair(tmp_path, bw=100) as ends:
         interface = ends.link.intf1
-        check_rate(interface, ends.link.shape)
+        end.check(interface, ends.link.shape)
         change = f"tc class change dev {interface} parent 5: classid 5:1 htb rate 90mbit burst 6250 quantum 15140"
         hosts.script(ends.left, [change])
         with pytest.raises(TestbedError, match=r"asked for 100 Mbit/s, tc shows 90 Mbit/s"):
-            check_rate(interface, ends.link.shape)
+            end.check(interface, ends.link.shape)
         hosts.script(ends.left, [f"tc qdisc del dev {interface} root"])
         with pytest.raises(TestbedError, match="no HTB class"):
-            check_rate(interface, ends.link.shape)
+            end.check(interface, ends.link.shape)
 
 
 def test_the_queue_in_front_of_the_rate_is_bounded_in_time(tmp_path: Path) -> None:
@@ -48,6 +50,23 @@ def test_the_queue_in_front_of_the_rate_is_bounded_in_time(tmp_path: Path) -> No
         # Many flows fill whatever queue there is: 128 KiB make 105 ms, the kernel's 1000 packets seconds.
         streams = ends.iperf("-P", "8", seconds=3)["end"]["streams"]
         assert 0.03 < max(stream["sender"]["max_rtt"] for stream in streams) / 1e6 < 0.25
+
+
+def test_rate_and_queue_change_while_traffic_flows(tmp_path: Path) -> None:
+    with pair(tmp_path, bw=50) as ends:
+        ends.link.change(rate=10, queue=60, towards="right")
+        assert ends.link.shapes == (Shape(rate=10, queue=60), Shape(rate=50))
+        leaves = TCP_PAYLOAD / FRAME_BYTES
+        rates = [ends.iperf(*way, seconds=1.5)["end"]["sum_received"]["bits_per_second"] / 1e6 for way in ((), ("-R",))]
+        assert 5 * leaves < rates[0] <= 10 * leaves * 1.05
+        assert 25 * leaves < rates[1] <= 50 * leaves * 1.05
+        offloads = hosts.run(ends.left, ["ethtool", "-k", "left-eth0"])
+        assert "tcp-segmentation-offload: off" in offloads, "a queue of 60 frames would drop whole segments"
+        # 60 frames at 10 Mbit/s make 73 ms.
+        streams = ends.iperf("-P", "8", seconds=1)["end"]["streams"]
+        assert 0.02 < max(stream["sender"]["max_rtt"] for stream in streams) / 1e6 < 0.15
+        ends.link.change(rate=math.inf)
+        assert "htb" not in hosts.run(ends.left, ["tc", "qdisc", "show", "dev", "left-eth0"])
 
 
 def test_hosts_are_silent_and_take_what_comes_another_way(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from testbed import hosts, nodes, openvswitch, processes, sandbox, switches, sysctl
 from testbed.errors import TestbedError
-from testbed.link.emulated import check_rate
+from testbed.link import end
 from testbed.network import CONTROLLER_SOCKET, ServalNetwork
 from topologies.datacenter import Datacenter
 
@@ -74,7 +74,7 @@ def test_rates_stay_when_switches_are_made_anew(nothing_left: None) -> None:
             switch.start([])
         for link in net.links:
             for interface in (link.intf1, link.intf2):
-                check_rate(interface, link.shape)
+                end.check(interface, link.shape)
     finally:
         net.stop()
 

@@ -167,7 +167,7 @@ def test_the_prompt_has_servals_commands(terminal: Terminal) -> None:
     assert "web.example" in terminal.type("services")
     assert "unknown command or host 'zoe'" in terminal.type("zoe serval table")
     assert "no link between ann and dan" in terminal.type("impair ann dan delay=1ms")
-    assert "none of delay" in terminal.type("impair r1 r2 loss=much")
+    assert "none of rate=10" in terminal.type("impair r1 r2 loss=much")
     terminal.type("impair r1 r2 delay=30ms")
     assert re.search(r"time=6\d\.", terminal.type("ann ping -c 1 dan"))
     assert "killed process" in terminal.type("kill web.example dan")

@@ -20,7 +20,7 @@ from testbed.experiment.run import Run
 from testbed.experiment.schedule import SpecificationError
 from testbed.link import status
 from testbed.link.emulated import EmulatedLink
-from testbed.link.shape import parse_delay
+from testbed.link.planned import check_link
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,56 +93,67 @@ class CarrierLost:
 
 @dataclass(frozen=True, slots=True)
 class BlackHole:
-    """A link swallows everything, in both directions, and stays up; with on=False it carries again."""
+    """A link swallows everything and stays up, in both directions or only `one_way`, what leaves by this end; with
+    on=False it carries again.
+    """
 
     node: str
     to: str
     on: bool = True
+    one_way: bool = False
 
     def describe(self) -> str:
-        return f"{places.spoken(self.node, self.to)} {'becomes a black hole' if self.on else 'carries again'}"
+        way = " one way" if self.one_way else ""
+        return f"{places.spoken(self.node, self.to)} {'becomes a black hole' if self.on else 'carries again'}{way}"
 
     def check(self, topology: Topo, traffic: Collection[str]) -> None:
-        places.find_end(topology, self.node, self.to, self.describe())
+        _check_change(topology, self.node, self.to, self.describe(), hole=self.on)
 
     def carry_out(self, run: Run) -> Mapping[str, Any]:
-        _, link = _found(run, self.node, self.to)
-        link.impair(hole=self.on)
+        end, link = _found(run, self.node, self.to)
+        link.change(hole=self.on, towards=_other(end, link) if self.one_way else None)
         return {"at": run.now()}
 
 
 @dataclass(frozen=True, slots=True)
 class ChangeLink:
-    """A link gets another delay (one way, "40ms") or loss (percent); what is None stays."""
+    """A link gets another rate (Mbit/s or "10Mbit"), delay and jitter (one way, "40ms"), loss (percent) or queue (full
+    frames); what is None stays. Both directions, or only `one_way`, what leaves by this end.
+    """
 
     node: str
     to: str
+    rate: float | str | None = None
     delay: str | None = None
+    jitter: str | None = None
     loss: float | None = None
+    queue: int | None = None
+    one_way: bool = False
 
     def describe(self) -> str:
-        return f"{places.spoken(self.node, self.to)} gets {', '.join(self._words()) or 'nothing new'}"
+        way = " one way" if self.one_way else ""
+        return f"{places.spoken(self.node, self.to)} gets {', '.join(self._words()) or 'nothing new'}{way}"
 
     def check(self, topology: Topo, traffic: Collection[str]) -> None:
-        places.find_end(topology, self.node, self.to, self.describe())
         if not self._words():
-            raise SpecificationError(f"{self.describe()}: say what changes: delay or loss")
-        try:
-            if self.delay is not None:
-                parse_delay(self.delay)
-        except TestbedError as error:
-            raise SpecificationError(f"{self.describe()}: {error.message}", error.hint) from None
-        if self.loss is not None and not 0 <= self.loss <= 100:
-            raise SpecificationError(f"{self.describe()}: loss is from 0 to 100 percent")
+            raise SpecificationError(f"{self.describe()}: say what changes: rate, delay, jitter, loss or queue")
+        _check_change(topology, self.node, self.to, self.describe(), **self._changes())
 
     def carry_out(self, run: Run) -> Mapping[str, Any]:
-        _, link = _found(run, self.node, self.to)
-        link.impair(delay=None if self.delay is None else parse_delay(self.delay), loss=self.loss)
+        end, link = _found(run, self.node, self.to)
+        link.change(towards=_other(end, link) if self.one_way else None, **self._changes())
         return {"at": run.now()}
 
+    def _changes(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("rate", "delay", "jitter", "loss", "queue")}
+
     def _words(self) -> list[str]:
-        words = [] if self.delay is None else [f"{self.delay} delay"]
-        return words + ([] if self.loss is None else [f"{self.loss:g} % loss"])
+        rate = self.rate if isinstance(self.rate, str) or self.rate is None else f"{self.rate:g} Mbit/s"
+        words = [] if rate is None else [rate]
+        words += [] if self.delay is None else [f"{self.delay} delay"]
+        words += [] if self.jitter is None else [f"{self.jitter} jitter"]
+        words += [] if self.loss is None else [f"{self.loss:g} % loss"]
+        return words + ([] if self.queue is None else [f"a queue of {self.queue} frames"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,3 +194,18 @@ def _found(run: Run, node: str, to: str) -> tuple[LinkEnd, EmulatedLink]:
         if end.interface in (link.intf1.name, link.intf2.name):
             return end, link
     raise TestbedError(f"{node} has no interface {end.interface}")
+
+
+def _other(end: LinkEnd, link: EmulatedLink) -> str:
+    """The node at the other end of a link, as it is now."""
+    one, other = link.ends
+    return str((other if one.name == end.interface else one).node.name)
+
+
+def _check_change(topology: Topo, node: str, to: str, what: str, **changes: Any) -> None:
+    """Raises SpecificationError for a link that is not there, or that cannot be changed so."""
+    end = places.find_end(topology, node, to, what)
+    try:
+        check_link(f"{end.node}-{end.other}", places.options_of(topology, end), **changes)
+    except TestbedError as error:
+        raise SpecificationError(f"{what}: {error.message}", error.hint) from None

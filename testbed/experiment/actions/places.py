@@ -85,6 +85,11 @@ def ends_of(topology: Topo, node: str) -> Iterator[LinkEnd]:
     yield from sorted(ends, key=lambda end: end.port)
 
 
+def options_of(topology: Topo, end: LinkEnd) -> dict[str, Any]:
+    """The options that the topology gives the link at this end."""
+    return next(dict(info) for _, _, info in topology.links(withInfo=True) if end in _ends(info))
+
+
 def spoken(node: str, to: str) -> str:
     """ "eve's eth1", or "r1's link to r2"."""
     return f"{node}'s {to}" if _INTERFACE.match(to) else f"{node}'s link to {to}"

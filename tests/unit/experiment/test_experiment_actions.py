@@ -44,8 +44,9 @@ class Place(Declared):
         for name in ("r1", "r2"):
             self.addHost(name, cls=IpRouter, ip=None)
         self.addSwitch("s1")
-        for first, second in (("ann", "r1"), ("r1", "r2"), ("r2", "eve"), ("eve", "r2"), ("dan", "s1")):
-            self.addLink(first, second)
+        for first, second in (("ann", "r1"), ("r1", "r2"), ("r2", "eve"), ("eve", "r2")):
+            self.addLink(first, second, impairable=True)
+        self.addLink("dan", "s1")
         self.providers = {"example": 0x5E7A1E}
         self.services = [Service("web.example", ("dan", "eve"), ("true",))]
 
@@ -108,7 +109,9 @@ def test_interfaces_are_named_as_mininet_names_them() -> None:
         (CarrierLost("eve", "eth1"), "eve's eth1 loses its carrier"),
         (BlackHole("ann", "r1"), "ann's link to r1 becomes a black hole"),
         (BlackHole("ann", "r1", on=False), "ann's link to r1 carries again"),
+        (BlackHole("r2", "eth2", one_way=True), "r2's eth2 becomes a black hole one way"),
         (ChangeLink("r1", "r2", delay="40ms", loss=1), "r1's link to r2 gets 40ms delay, 1 % loss"),
+        (ChangeLink("dan", "s1", rate=10, queue=50), "dan's link to s1 gets 10 Mbit/s, a queue of 50 frames"),
         (Flap("eve", "eth0", count=3, period=0.5), "eve's eth0 flaps 3 times, every 0.5 s"),
         (Migrate("flow1", to="eth1"), "flow1 moves to eth1"),
         (Kill("dan", "web.example"), "web.example on dan is killed"),
@@ -139,7 +142,11 @@ def test_what_can_be_done_passes_and_is_described(action: Any, words: str) -> No
         (BlackHole("eve", "r2"), "2 links join eve and r2: say eth0 or eth1"),
         (ChangeLink("ann", "r1"), "say what changes"),
         (ChangeLink("ann", "r1", delay="40"), "'40' is no delay"),
-        (ChangeLink("ann", "r1", loss=101), "loss is from 0 to 100 percent"),
+        (ChangeLink("ann", "r1", loss=101), "link ann-r1: a link's loss must be from 0 to 100 percent"),
+        (ChangeLink("ann", "r1", rate=0), "link ann-r1: a link's rate must be from 0.01"),
+        (ChangeLink("ann", "r1", rate="10 MB"), "'10 MB' is no rate"),
+        (ChangeLink("ann", "r1", jitter="1ms"), "jitter must be from 0 to its delay"),
+        (BlackHole("dan", "s1"), "link dan-s1 has no relay"),
         (Flap("ann", "r1", count=0, period=1), "count is at least 1"),
         (Flap("ann", "r1", count=1, period=0), "the period more than 0 s"),
         (Migrate("flow2", to="eth1"), "there is no flow 'flow2'; did you mean flow1"),

@@ -146,9 +146,9 @@ def test_terminals_need_a_local_display_and_their_program(
 
 
 def test_a_shaped_link_refuses_what_it_would_ignore() -> None:
-    with pytest.raises(TestbedError, match=r"link a-b: .*not jitter, use_hfsc\n.*tcu"):
+    with pytest.raises(TestbedError, match=r"link a-b: .*not use_hfsc\n.*tcu"):
         ShapedLink("a", "b", bw=10, use_hfsc=True, jitter="1ms")  # type: ignore[arg-type]
-    assert not MININETS_ONLY & {"bw", "delay", "loss"}
+    assert not MININETS_ONLY & {"bw", "delay", "jitter", "loss", "max_queue_size"}
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,10 @@
-"""The relay's logic between socket pairs instead of interfaces, its loop turned by hand."""
+"""The relay between socket pairs instead of interfaces: its clocks, its requests, its control socket."""
 
 from __future__ import annotations
 
 import itertools
 import json
 import socket
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,59 +12,30 @@ from types import SimpleNamespace
 import pytest
 
 from testbed.link import relay
-from testbed.link.relay import MAX_QUEUED, Direction, Relay, _listen, wall_to_monotonic
-
-
-class Wire:
-    """A relay between two ends; `near` and `far` are what stands at the outer sides of the two interfaces."""
-
-    def __init__(self, seed: int | None = 1) -> None:
-        self.near, first = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.far, second = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.control = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._sockets = [self.near, first, self.far, second, self.control]
-        for item in self._sockets:
-            item.setblocking(False)
-        self.relay = Relay(first, second, self.control, seed)
-        self.there, self.back = self.relay._directions.values()
-
-    def carry(self, count: int) -> int:
-        """Push numbered frames through, taking what the relay queues; returns how many it took."""
-        for number in range(count):
-            self.near.send(number.to_bytes(4, "big"))
-            self.relay._receive(self.there)
-        return len(self.there.queue)
-
-    def arrived(self) -> list[int]:
-        frames = []
-        while True:
-            try:
-                frames.append(int.from_bytes(self.far.recv(100), "big"))
-            except BlockingIOError:
-                return frames
-
-    def close(self) -> None:
-        for item in self._sockets:
-            item.close()
+from testbed.link.relay import Relay, _listen, wall_to_monotonic
+from testbed.link.relay_process import carries_udp_segments
 
 
 @pytest.fixture
-def wire() -> Iterator[Wire]:
-    made = Wire()
-    yield made
-    made.close()
+def made() -> Iterator[Relay]:
+    near, first = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    far, second = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with near, first, far, second, socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as control:
+        first.setblocking(False)
+        made = Relay(first, second, control, seed=1)
+        made.near, made.far, made.first = near, far, first  # type: ignore[attr-defined]
+        yield made
 
 
-def test_frames_leave_when_they_are_due_and_in_order(wire: Wire) -> None:
-    wire.relay.set(delay=0.5)
-    before = time.monotonic()
-    assert wire.carry(5) == 5
-    wire.there.send_due(before + 0.499)
-    assert wire.arrived() == []
-    wire.there.send_due(time.monotonic() + 0.5)
-    assert wire.arrived() == [0, 1, 2, 3, 4]
-    assert wire.there.counters.forwarded == 5
-    assert wire.there.queued == 0
+def test_frames_cross_from_one_side_to_the_other(made: Relay) -> None:
+    for frame in (b"one", b"two"):
+        made.near.send(frame)  # type: ignore[attr-defined]
+    made._receive(made.first)  # type: ignore[attr-defined]
+    assert len(made.there.queue) == 2
+    made.there.send_due(made.there.queue[-1][0], 10)
+    assert made.far.recv(100) == b"one"  # type: ignore[attr-defined]
+    assert made.state()["directions"][0]["forwarded"] == 2
+    assert made.state()["directions"][1]["forwarded"] == 0
 
 
 def test_who_is_held_up_between_two_clocks_is_not_too_early(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,72 +46,39 @@ def test_who_is_held_up_between_two_clocks_is_not_too_early(monkeypatch: pytest.
     assert wall_to_monotonic() >= 0
 
 
-def test_a_shorter_delay_does_not_overtake(wire: Wire) -> None:
-    wire.relay.set(delay=0.5)
-    wire.carry(1)
-    wire.relay.set(delay=0)
-    wire.carry(1)
-    assert wire.there.queue[0][0] <= wire.there.queue[1][0]
-
-
-def test_loss_is_the_asked_share_and_the_same_for_a_seed() -> None:
-    taken = []
-    for _ in range(2):
-        wire = Wire(seed=7)
-        wire.relay.set(loss=20)
-        taken.append(wire.carry(1000))
-        assert wire.there.counters.lost == 1000 - taken[-1]
-        wire.close()
-    assert taken[0] == taken[1]
-    assert 740 < taken[0] < 860
-
-
-def test_a_black_hole_swallows_and_lets_go(wire: Wire) -> None:
-    wire.relay.set(hole=True)
-    assert wire.carry(3) == 0
-    assert wire.there.counters.swallowed == 3
-    wire.relay.set(hole=False)
-    assert wire.carry(3) == 3
-
-
-def test_what_is_under_way_is_bounded(wire: Wire) -> None:
-    wire.there.queued = MAX_QUEUED - 3
-    assert wire.carry(1) == 0
-    assert wire.there.counters.overflowed == 1
-
-
-def test_a_frame_that_the_kernel_refuses_is_counted(wire: Wire) -> None:
-    refusing = Direction(wire.there.source, wire.far)
-    refusing.queue.append((0.0, b"frame"))
-    wire.there.target.close()  # its peer: sending to it fails from now on
-    refusing.send_due(time.monotonic())
-    assert (refusing.counters.unsent, refusing.counters.forwarded) == (1, 0)
-
-
 @pytest.mark.parametrize(
     "request_text",
     [
         '{"op": "set", "delay": -1}',
         '{"op": "set", "loss": 101}',
         '{"op": "set", "speed": 3}',
+        '{"op": "set", "direction": 2, "loss": 1}',
         '{"op": "stop"}',
         "x",
         "[]",
     ],
 )
-def test_a_wrong_request_is_answered_and_changes_nothing(wire: Wire, request_text: str) -> None:
-    wire.relay.set(delay=0.1, loss=1)
-    answer = wire.relay._handle(request_text.encode())
+def test_a_wrong_request_is_answered_and_changes_nothing(made: Relay, request_text: str) -> None:
+    made._handle(b'{"op": "set", "delay": 0.1, "loss": 1}')
+    before = made.state()
+    answer = made._handle(request_text.encode())
     assert answer["ok"] is False
     assert answer["error"]
-    state = wire.relay._handle(b'{"op": "state"}')
-    assert (state["delay"], state["loss"], state["hole"]) == (0.1, pytest.approx(1), False)
+    assert made.state() == before
 
 
-def test_a_request_is_answered_with_the_new_state(wire: Wire) -> None:
-    answer = wire.relay._handle(json.dumps({"op": "set", "delay": 0.02, "loss": 2, "hole": True}).encode())
-    assert (answer["ok"], answer["delay"], answer["hole"]) == (True, 0.02, True)
-    assert answer["loss"] == pytest.approx(2)
+def test_a_request_is_answered_with_the_new_state(made: Relay) -> None:
+    answer = made._handle(json.dumps({"op": "set", "direction": 1, "delay": 0.02, "loss": 2, "hole": True}).encode())
+    there, back = answer["directions"]
+    assert (answer["ok"], back["delay"], back["hole"]) == (True, 0.02, True)
+    assert back["loss"] == pytest.approx(2)
+    assert (there["delay"], there["hole"]) == (0.0, False)
+
+
+def test_counters_begin_again_when_asked(made: Relay) -> None:
+    made.there.swallowed = 4
+    assert made._handle(b'{"op": "reset"}')["directions"][0]["swallowed"] == 4
+    assert made._handle(b'{"op": "state"}')["directions"][0]["swallowed"] == 0
 
 
 def test_a_killed_relays_socket_is_replaced_and_a_running_ones_is_not(tmp_path: Path) -> None:
@@ -151,3 +88,10 @@ def test_a_killed_relays_socket_is_replaced_and_a_running_ones_is_not(tmp_path: 
         with pytest.raises(OSError, match="in use"):
             _listen(path)
         running.getsockname()
+
+
+@pytest.mark.parametrize(
+    ("release", "carries"), [("6.1.0-18-amd64", False), ("5.15.0", False), ("6.2.0", True), ("6.18.44-x", True)]
+)
+def test_which_kernels_give_udp_segments_to_a_relay(release: str, carries: bool) -> None:
+    assert carries_udp_segments(release) is carries

@@ -1,12 +1,13 @@
-"""Links as data: what a topology's options mean, what tc is told, and how its answer is read."""
+"""What a link is asked for: the options of a topology, changes to them, and what is refused."""
 
 from __future__ import annotations
+
+import math
 
 import pytest
 
 from testbed.errors import TestbedError
-from testbed.link.shape import MIN_QUEUE_BYTES, Shape, parse_delay
-from testbed.link.tc import Achieved, parse_class, rate_lines
+from testbed.link.shape import FRAME_BYTES, MIN_QUEUE_BYTES, Shape, parse_delay, parse_rate, shapes
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("5ms", 0.005), ("250us", 0.00025), ("0.1s", 0.1), ("1.5ms", 0.0015)])
@@ -14,23 +15,71 @@ def test_delays_have_mininets_notation(text: str, seconds: float) -> None:
     assert parse_delay(text) == pytest.approx(seconds)
 
 
-@pytest.mark.parametrize("text", ["5", "ms", "-1ms", "5 m", "5ms jitter", ""])
+@pytest.mark.parametrize("text", ["5", "ms", "-1ms", "5 m", "5ms jitter", "", "5min"])
 def test_other_delays_are_refused(text: str) -> None:
     with pytest.raises(TestbedError, match="is no delay"):
         parse_delay(text)
 
 
-@pytest.mark.parametrize("wrong", [{"bw": 0}, {"bw": -5}, {"bw": 1e6}, {"loss": 101}, {"loss": -1}, {"delay": "fast"}])
-def test_impossible_shapes_are_refused(wrong: dict[str, object]) -> None:
-    with pytest.raises(TestbedError):
+@pytest.mark.parametrize(
+    ("value", "mbit"), [(10, 10), (0.5, 0.5), ("100", 100), ("500kbit", 0.5), ("10Mbit", 10), ("1Gbit/s", 1000)]
+)
+def test_rates_are_mbit_or_have_a_unit(value: float | str, mbit: float) -> None:
+    assert parse_rate(value) == pytest.approx(mbit)
+
+
+@pytest.mark.parametrize("value", ["fast", "10 MB", "10mb", "-5", "", "5kbyte"])
+def test_other_rates_are_refused(value: str) -> None:
+    with pytest.raises(TestbedError, match="is no rate"):
+        parse_rate(value)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        ({"bw": 0}, "rate must be from 0.01"),
+        ({"bw": -5}, "rate must be"),
+        ({"bw": 1e6}, "rate must be"),
+        ({"bw": "much"}, "rate is a number"),
+        ({"loss": 101}, "loss must be from 0 to 100 percent, not 101"),
+        ({"loss": -1}, "loss must be"),
+        ({"delay": "fast"}, "is no delay"),
+        ({"delay": -0.1}, "delay must be"),
+        ({"delay": "11s"}, "delay must be from 0 to 10 s"),
+        ({"jitter": "1ms"}, "jitter must be from 0 to its delay"),
+        ({"delay": "5ms", "jitter": "6ms"}, r"jitter must be from 0 to its delay \(5 ms\), not 6 ms"),
+        ({"bw": 10, "max_queue_size": 0}, "queue must be a whole number"),
+        ({"bw": 10, "max_queue_size": 1.5}, "queue must be a whole number"),
+        ({"max_queue_size": 100}, "without a rate has no queue"),
+    ],
+)
+def test_impossible_shapes_are_refused(wrong: dict[str, object], reason: str) -> None:
+    with pytest.raises(TestbedError, match=reason):
         Shape.parse(wrong)
 
 
 def test_a_shape_says_what_it_is() -> None:
-    assert str(Shape.parse({"bw": 100, "delay": "5ms", "loss": 0.5})) == "100 Mbit/s, 5 ms, 0.5 % loss"
+    asked = {"bw": 100, "delay": "5ms", "jitter": "1ms", "loss": 0.5, "max_queue_size": 50}
+    assert str(Shape.parse(asked)) == "100 Mbit/s, 5 +- 1 ms, 0.5 % loss, queue of 50 frames"
     assert str(Shape()) == "unlimited"
     assert Shape.parse({"loss": 1}).impaired
     assert not Shape.parse({"bw": 10}).impaired
+
+
+def test_each_end_may_have_options_of_its_own() -> None:
+    there, back = shapes({"bw": 100, "delay": "5ms", "params1": {"bw": 10}, "params2": {"ip": "10.0.0.1/8", "loss": 2}})
+    assert (there.rate, there.delay, there.loss) == (10, 0.005, 0)
+    assert (back.rate, back.delay, back.loss) == (100, 0.005, 2)
+
+
+def test_a_change_leaves_the_rest_as_it_was() -> None:
+    before = Shape(rate=10, delay=0.01, jitter=0.002, queue=40)
+    assert before.changed(loss=1) == Shape(rate=10, delay=0.01, jitter=0.002, loss=1, queue=40)
+    assert before.changed(rate="1Gbit", delay="20ms") == Shape(rate=1000, delay=0.02, jitter=0.002, queue=40)
+    assert before.changed(rate=math.inf) == Shape(delay=0.01, jitter=0.002)
+    assert before.changed(hole=True).changed(hole=False) == before
+    with pytest.raises(TestbedError, match=r"jitter must be from 0 to its delay \(1 ms\)"):
+        before.changed(delay=0.001)
 
 
 @pytest.mark.parametrize(("rate", "burst"), [(1, 3028), (100, 12500), (1000, 125000)])
@@ -39,35 +88,13 @@ def test_the_burst_is_a_millisecond_and_at_least_two_frames(rate: float, burst: 
 
 
 def test_the_queue_is_fifty_milliseconds_and_holds_two_offloaded_segments() -> None:
-    assert Shape(rate=100).queue == 625_000
-    assert Shape(rate=1).queue == MIN_QUEUE_BYTES >= 2 * 65536
+    assert Shape(rate=100).queue_bytes == 625_000
+    assert Shape(rate=1).queue_bytes == MIN_QUEUE_BYTES >= 2 * 65536
+    assert Shape(rate=1, queue=20).queue_bytes == 20 * FRAME_BYTES
 
 
-def test_tc_is_told_rate_burst_quantum_and_queue() -> None:
-    qdisc, htb_class, leaf = rate_lines("ann-eth0", Shape(rate=100))
-    assert qdisc == "tc qdisc replace dev ann-eth0 root handle 5: htb default 1"
-    assert "rate 100000000bit burst 12500 cburst 12500 quantum 15140" in htb_class
-    assert leaf.endswith("bfifo limit 625000")
-
-
-# As iproute2 prints it: 6.1 (Debian 12), 5.15 (Ubuntu 22.04).
-@pytest.mark.parametrize(
-    ("shown", "achieved"),
-    [
-        (
-            "class htb 5:1 root leaf 6: prio 0 rate 100Mbit ceil 100Mbit burst 6237b cburst 6237b \n",
-            Achieved(100e6, 6237),
-        ),
-        ("class htb 5:1 root leaf 6: prio 0 rate 1Gbit ceil 1Gbit burst 62500b cburst 62500b\n", Achieved(1e9, 62500)),
-        ("class htb 5:1 root prio 0 rate 12500Kbit ceil 12500Kbit burst 15Kb cburst 15Kb\n", Achieved(12.5e6, 15360)),
-        ("class htb 5:1 root prio 0 rate 800bit ceil 800bit burst 2Mb cburst 2Mb\n", Achieved(800, 2 << 20)),
-    ],
-)
-def test_what_tc_shows_is_read(shown: str, achieved: Achieved) -> None:
-    assert parse_class(shown) == achieved
-
-
-@pytest.mark.parametrize("shown", ["", "class fq_codel 5:1 parent 5: \n", "class htb 5:1 root rate what"])
-def test_an_interface_without_its_class_is_an_error(shown: str) -> None:
-    with pytest.raises(TestbedError, match="no HTB class"):
-        parse_class(shown)
+def test_where_frames_count_segments_are_split() -> None:
+    assert Shape(loss=1).single_frames
+    assert Shape(rate=1, queue=20).single_frames, "no offloaded segment would ever fit into it"
+    assert not Shape(rate=1, queue=200).single_frames
+    assert not Shape(rate=1).single_frames
