@@ -299,6 +299,15 @@ def _flows(answer: Mapping[str, Any]) -> str:
     return table(("FLOWID", "STATE", "SERVICE", "LOCAL", "PEER", "PEER FLOW", *numbers), rows)
 
 
+def _migrate(answer: Mapping[str, Any]) -> str:
+    lines = [
+        f"flow {flow['flow_id']} {'<-' if flow['incoming'] else '->'} {flow['service'] or '-'} moves"
+        f" {flow['local']} -> {flow['moving_to'] or flow['local']}"
+        for flow in answer["flows"]
+    ]
+    return "\n".join(lines)
+
+
 def _mode(answer: Mapping[str, Any]) -> str:
     role = "service router" if answer["forwarding"] else "no service router"
     return f"{answer['mode']}, {role}, DELAY limits {_words(answer['delay_limits'])} (in all, a service, a sender)"
@@ -344,10 +353,22 @@ _TEXTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "resolve": _resolve,
     "stat": _stat,
     "flows": _flows,
+    "migrate": _migrate,
     "mode": _mode,
     "switches": _switches,
     "policy": _policy,
 }
+
+
+def _check_flows(op: str, request: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
+    """The node leaves out what it does not have; who asks by hand wants to know. Raises ControlError."""
+    if op != "flows":
+        return
+    missing = sorted({*request["flows"]} - {flow["flow_id"] for flow in answer["flows"]})
+    if missing:
+        raise ControlError(
+            f"{request['node']} has no flow {missing[0]}; `servicectl flows {request['node']}` lists them"
+        )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -357,6 +378,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with Client(options.socket, timeout=TIMEOUT) as client:
             answer = client.request(op, **request)
+        _check_flows(op, request, answer)
     except ControlError as error:
         print(f"servicectl: {error}", file=sys.stderr)
         return 1

@@ -106,10 +106,13 @@ class NodeRequests:
         if request.get("node") is not None:
             wanted = self._node(request)
             if wanted not in offering:
-                raise DirectoryError(f"{wanted.name} offers no program for {name} (serval standby)")
+                also = ", it runs there already" if prefix in wanted.bindings else ""
+                raise DirectoryError(f"{wanted.name} offers no program for {name} (serval standby){also}")
             offering = [wanted]
         if not offering:
-            raise DirectoryError(f"no node offers a program for {name} (serval standby)")
+            running = ", ".join(instance.node for instance in control.directory.instances(prefix))
+            also = f"; it runs already at {running}" if running else ""
+            raise DirectoryError(f"no node offers a program for {name} (serval standby){also}")
         return [control.send(offering[0].datapath_id, messages.Start(prefix), now, ticket)]
 
     def _unknown(self, request: Request, ticket: object, now: float) -> list[Output]:

@@ -281,6 +281,9 @@ def _table(client: Client, options: argparse.Namespace) -> int:
 
 def _flows(client: Client, options: argparse.Namespace) -> int:
     flows = client.request("flows", flow_ids=options.flow_ids)["flows"]
+    missing = sorted({*options.flow_ids} - {flow["flow_id"] for flow in flows})
+    if missing:
+        raise CommandError(f"this host has no flow {missing[0]}; `serval flows` lists them")
     print_json(flows) if options.json else print(show.flows_text(flows))
     return 0
 

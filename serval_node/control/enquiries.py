@@ -127,7 +127,9 @@ class FlowsGet:
 
 @dataclass(frozen=True, slots=True)
 class FlowStat:
-    """One flow of a node. Packets and bytes are those of the fast path; addresses are the flow's location now."""
+    """One flow of a node. Packets and bytes are those of the fast path; addresses are the flow's location now, and
+    where a move under way leads.
+    """
 
     flow_id: int
     service: str
@@ -140,6 +142,7 @@ class FlowStat:
     bytes_out: int = 0
     packets_in: int = 0
     bytes_in: int = 0
+    moving_to: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__slots__}
@@ -155,13 +158,14 @@ class FlowStat:
             peer_flow=get_integer(body, "peer_flow", 0, high=_LARGEST_FLOW),
             local=get_address(body, "local"),
             peer=get_address(body, "peer"),
+            moving_to=get_address(body, "moving_to"),
             **{name: get_integer(body, name, 0) for name in ("packets_out", "bytes_out", "packets_in", "bytes_in")},
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Flows:
-    """Answer to FLOWS_GET; a flowID that is not there is left out."""
+    """Answer to FLOWS_GET, in which a flowID that is not there is left out; and to MIGRATE: those that are moving."""
 
     TYPE: ClassVar[MessageType] = MessageType.FLOWS
     flows: tuple[FlowStat, ...]

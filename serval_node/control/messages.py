@@ -441,8 +441,8 @@ class StatsGet:
 @dataclass(frozen=True, slots=True)
 class Migrate:
     """Move flows to ``to``, an interface or address of the node (slide 40). ``kind``: "flow" (``which`` is its local
-    flowID in decimal), "interface" (all at an interface or address) or "service". Answered by RESULT when the RSYNs are
-    on their way; FLOW_EVENT tells of each flow that has moved.
+    flowID in decimal), "interface" (all at an interface or address) or "service". Answered by FLOWS, those
+    whose RSYNs are on their way; FLOW_EVENT tells of each flow that has moved.
     """
 
     TYPE: ClassVar[MessageType] = MessageType.MIGRATE

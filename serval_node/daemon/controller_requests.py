@@ -66,8 +66,7 @@ class ControllerRequests:
             node.delay_verdict(message.service, DelayVerdict(message.verdict))
             self.link.result(request.xid)
         elif isinstance(message, Migrate):
-            self._migrate(message)
-            self.link.result(request.xid)
+            self.link.answer(request.xid, self._migrate(message))
         elif isinstance(message, StatsGet):
             self.link.answer(request.xid, views.stats(node))
         elif isinstance(message, Resolve):
@@ -87,8 +86,10 @@ class ControllerRequests:
         else:
             raise ValueError(f"{type(message).__name__} is not a request that a node serves")
 
-    def _migrate(self, message: Migrate) -> None:
-        """Raises ValueError with the first refusal, also when other flows did start to move."""
+    def _migrate(self, message: Migrate) -> Flows:
+        """The flows that are moving now. Raises ValueError with the first refusal, also when other flows
+        did start to move.
+        """
         migrations = self._node.migrations
         if message.kind == "flow":
             flows = migrations.of_flow(int(message.which) if message.which.isdecimal() else 0)
@@ -100,6 +101,8 @@ class ControllerRequests:
         refused = [item.refusal for item in outcomes if item.refusal]
         if refused:
             raise ValueError(f"{len(refused)} of {len(outcomes)} flows do not move: {refused[0]}")
+        moving = {item.flow_id for item in outcomes}
+        return Flows(views.flow_stats([row for row in views.flows(self._node) if row["flow_id"] in moving]))
 
     def _learn_name(self, name: str) -> None:
         """Let lists and refusals speak by name; a name that means something else here is left out."""

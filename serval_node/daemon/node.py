@@ -51,7 +51,7 @@ from serval_node.io.netlink import HostNetwork
 from serval_node.io.raw_ip import RawIp
 from serval_node.io.sock_diag import InetSocket
 from serval_node.sal.delay_queue import DelayVerdict
-from serval_node.sal.events import FlowClosed, RuleExpired, SegmentedSingly, SentAgain
+from serval_node.sal.events import Event, FlowClosed, RuleExpired, SegmentedSingly, SentAgain
 from serval_node.sal.outputs import Deliver, DoubtSent, InstallPath, RemovePath, Send, SendAgain
 from serval_node.sal.service_table import ResolutionMode
 from serval_node.sal.stack import Stack, StackConfig
@@ -80,6 +80,7 @@ class Node:
         self._closers: list[Callable[[], None]] = []
         self._controller: ControllerLink | None = None
         self._left_counters: dict[int, tuple[int, ...]] = {}
+        self._own_events: list[Event] = []
         try:
             self._build(make_socket or _plain_socket)
         except BaseException:
@@ -263,7 +264,7 @@ class Node:
                 segments, size = path.send_again(output)
                 if segments:
                     again = SentAgain(time.monotonic(), output.local_flow, output.service_id, segments, size)
-                    self._reactions.handle(again)
+                    self._own_events.append(again)
 
     def _settle(self) -> float | None:
         stack, activity, now = self.stack, self._activity, time.monotonic()
@@ -273,7 +274,7 @@ class Node:
         if due:
             stack.handle_timer(now)
         self._take_outputs()
-        while events := stack.take_events():
+        while events := self._take_events():
             for event in events:
                 self._reactions.handle(event)
                 self.automatic.heard_of(event)
@@ -283,6 +284,14 @@ class Node:
                     self.rules.ended(event.prefix)
         times = stack.next_timer(), activity.next_time()
         return min((time for time in times if time is not None), default=None)
+
+    def _take_events(self) -> list[Event]:
+        """What happened since the last call, to the stack and because of what it wanted done, in the order of time."""
+        events = self.stack.take_events()
+        if self._own_events:
+            events = sorted([*events, *self._own_events], key=lambda event: event.time)
+            self._own_events = []
+        return events
 
     def _segments_lost(self, local: Address, peer: Address, why: str) -> None:
         self.events.add(SegmentedSingly(time.monotonic(), local, peer, why))

@@ -76,9 +76,11 @@ class Operations:
         return self._node.status()
 
     def table(self, request: Request, _connection: Connection) -> dict[str, Any]:
-        entries = views.table(self._node.stack.service_table, self._node.names)
+        entries, naming = views.table(self._node.stack.service_table, self._node.names), self._node.names.naming
         if "service" in request:
-            wanted = self._node.names.naming.parse(get_text(request, "service"), exact=True)
+            text = get_text(request, "service")
+            everything = naming.parse(text) == Prefix.default()
+            wanted = Prefix.default() if everything else naming.parse(text, exact=True)
             entries = [entry for entry in entries if Prefix.from_text(entry["prefix"]).covers(wanted)]
             entries.sort(key=lambda entry: -entry["bits"])
         return {"entries": entries}

@@ -296,6 +296,7 @@ def flow_stats(rows: list[dict[str, Any]]) -> tuple[FlowStat, ...]:
             peer_flow=row["peer_flow"],
             local=_plain(row["local"]),
             peer=_plain(row["peer"]),
+            moving_to=_plain(row["moving_to"]),
             **{key: row[key] for key in counters},
         )
         for row in rows

@@ -222,6 +222,12 @@ def test_what_a_node_is_has_and_does_is_told_here_and_remotely(figure: Running) 
     (shown,) = local_json(figure, "ann", "flows", str(near["flow_id"]))
     (there,) = remote(figure, "flows", "ann", str(near["flow_id"]))["flows"]
     assert shown["peer_flow"] == there["peer_flow"] == near["peer_flow"]
+    with pytest.raises(Refused, match="this host has no flow 1;"):
+        local(figure, "ann", "flows", str(near["flow_id"]), "1")
+    assert local_json(figure, "ann", "table", "default") == []
+    local(figure, "ann", "rule", "add", "default", "drop")
+    assert [entry["service"] for entry in local_json(figure, "ann", "table", "default")] == ["default"]
+    local(figure, "ann", "rule", "remove", "default")
     assert (there["state"], there["peer"]) == ("CONNECTED", figure.address["dan"])
     figure.flow("dan", "told.example")
     stat, own = remote(figure, "stat", "dan"), local_json(figure, "dan", "stat")["counters"]

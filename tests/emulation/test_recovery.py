@@ -92,6 +92,8 @@ def test_what_a_lost_link_swallowed_is_sent_again(ends: tuple[Host, Host]) -> No
         for host in ends:
             (event,) = wait_for(f"{host.name}'s second sending", lambda host=host: sent_again(host, start))
             assert event["bytes"] > 0 and event["segments"] >= event["bytes"] / (SMALL_MTU - 52)
+            times = [event["time"] for event in host.ask("events")["events"]]
+            assert times == sorted(times)
         transfer.end()
     finally:
         mend()

@@ -55,6 +55,15 @@ def test_the_router_lets_them_wait_and_hosts_send_on_as_before(world: World) -> 
     assert set(world.nodes["cleo"].rules) == {WEB}
 
 
+def test_who_cannot_be_started_because_it_runs_is_told_so(world: World) -> None:
+    nobody = world.ask("start", service="web.example")["error"]
+    assert nobody == "no node offers a program for web.example (serval standby)"
+    world.bind("dan")
+    assert world.ask("start", service="web.example")["error"] == f"{nobody}; it runs already at dan"
+    assert world.ask("start", service="web.example", node="dan")["error"].endswith(", it runs there already")
+    assert not world.ask("start", service="web.example", node="eve")["error"].endswith("already")
+
+
 @pytest.mark.statement("S26")
 def test_start_wakes_an_instance_and_its_registration_releases(world: World) -> None:
     offer(world, "eve")
