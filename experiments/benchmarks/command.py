@@ -10,13 +10,13 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from experiments.benchmarks.catalogue import BENCHMARKS, choose
 from testbed import sandbox
 from testbed.errors import TestbedError, report
 from testbed.measure import analysis, document, environment, files, machine, plot, table
+from testbed.measure.ending import Ended, end_in_order
 from testbed.measure.engine import Engine
 from testbed.measure.plan import DEFAULT_PAIRS, Settings
 from testbed.measure.progress import Progress, duration
@@ -29,10 +29,6 @@ examples:
   python -m experiments.benchmarks connect --pairs 6         the benchmarks whose names begin so
   python -m experiments.benchmarks --plot results/bench/latest/result.json
 """
-
-
-class Ended(BaseException):
-    """SIGTERM or SIGHUP: end in order, and keep what was measured."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -121,7 +117,7 @@ def _measure(options: argparse.Namespace) -> int:
     if settings.pairs < ENOUGH:
         print(f"with fewer than {ENOUGH} pairs there is no interval and no verdict")
     engine = Engine(result, settings, Progress(expected), lambda: files.save(result, path))
-    _end_in_order()
+    end_in_order()
     status = 0
     try:
         status = 0 if engine.run(benchmarks) else 1
@@ -138,18 +134,6 @@ def _measure(options: argparse.Namespace) -> int:
     shown = _show(result, directory, markdown=options.markdown)
     print(f"result: {path}")
     return status or shown
-
-
-def _end_in_order() -> None:
-    def end(number: int, frame: FrameType | None) -> None:
-        for later in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(later, signal.SIG_IGN)
-        raise Ended
-
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, end)
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _show(result: dict[str, Any], directory: Path, *, markdown: bool) -> int:

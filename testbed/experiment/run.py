@@ -67,8 +67,11 @@ class Run(Protocol):
     chance: random.Random
     zero: float
     logs: Path
-    traffic: Mapping[str, Flowing]
     facts: dict[str, Any]
+
+    @property
+    def traffic(self) -> Mapping[str, Flowing]:
+        """What flows, by name."""
 
     def now(self) -> float:
         """Seconds since zero."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import platform
 import shutil
@@ -19,6 +20,49 @@ PROGRAMS = {
     "openvswitch": ["ovs-vswitchd", "--version"],
     "iperf3": ["iperf3", "--version"],
 }
+KERNEL_OPTIONS = (
+    "HZ",
+    "NO_HZ_FULL",
+    "HIGH_RES_TIMERS",
+    "PREEMPT",
+    "PREEMPT_DYNAMIC",
+    "PREEMPT_VOLUNTARY",
+    "IRQ_TIME_ACCOUNTING",
+    "MPTCP",
+    "NET_SCH_HTB",
+    "NET_SCH_NETEM",
+    "NET_SCH_FQ",
+    "TCP_CONG_CUBIC",
+    "TCP_CONG_BBR",
+    "TUN",
+    "VETH",
+    "OPENVSWITCH",
+)
+"""Those that decide how precise time is, what carries traffic, and what shapes links."""
+SYSCTLS = (
+    "net.core.default_qdisc",
+    "net.core.rmem_max",
+    "net.core.wmem_max",
+    "net.core.netdev_max_backlog",
+    "net.ipv4.tcp_available_congestion_control",
+    "net.ipv4.tcp_congestion_control",
+    "net.ipv4.tcp_rmem",
+    "net.ipv4.tcp_wmem",
+    "net.ipv4.tcp_ecn",
+    "net.ipv4.tcp_sack",
+    "net.ipv4.tcp_timestamps",
+    "net.ipv4.tcp_window_scaling",
+    "net.ipv4.tcp_early_retrans",
+    "net.ipv4.tcp_recovery",
+    "net.ipv4.tcp_retries2",
+    "net.ipv4.tcp_no_metrics_save",
+    "net.ipv4.tcp_slow_start_after_idle",
+    "net.ipv4.ip_forward",
+    "net.mptcp.enabled",
+    "net.mptcp.scheduler",
+    "net.mptcp.stale_loss_cnt",
+)
+"""As a network namespace has them before a run sets its own."""
 _SECONDS = 5
 
 
@@ -44,6 +88,8 @@ def describe() -> dict[str, Any]:
         "packages": {name: _version(name) for name in PACKAGES},
         "programs": {name: _first_line(argv) for name, argv in PROGRAMS.items()},
         "commit": _commit(),
+        "kernel_options": _kernel_options(kernel),
+        "sysctls": {name: _read(f"/proc/sys/{name.replace('.', '/')}") or None for name in SYSCTLS},
     }
 
 
@@ -52,6 +98,25 @@ def _read(path: str) -> str:
         return Path(path).read_text().strip()
     except OSError:
         return ""
+
+
+def parse_options(text: str) -> dict[str, str | None]:
+    """KERNEL_OPTIONS from a kernel's configuration, None for those that are not set."""
+    found: dict[str, str | None] = dict.fromkeys(KERNEL_OPTIONS)
+    for line in text.splitlines():
+        name, _, value = line.removeprefix("CONFIG_").partition("=")
+        if name in found and value:
+            found[name] = value
+    return found
+
+
+def _kernel_options(release: str) -> dict[str, str | None] | None:
+    """From where the kernel or the distribution shows its configuration; None where neither does."""
+    try:
+        return parse_options(gzip.decompress(Path("/proc/config.gz").read_bytes()).decode())
+    except OSError:
+        text = _read(f"/boot/config-{release}")
+        return parse_options(text) if text else None
 
 
 def _cpu_model() -> str:

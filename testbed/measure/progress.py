@@ -23,15 +23,33 @@ def duration(seconds: float) -> str:
     return f"{whole} s" if whole < 60 else f"{whole // 60} min {whole % 60:02d} s"
 
 
+class Speaker:
+    """Lines of progress: at a terminal each in the place of the one before, unless that is kept; else a few of them."""
+
+    def __init__(self, output: TextIO | None = None) -> None:
+        self._output = output or sys.stdout
+        self._live = self._output.isatty()
+        self._said = time.monotonic()
+
+    def say(self, text: str, *, keep: bool) -> None:
+        if self._live:
+            self._output.write(f"\r\033[K{text}" + ("\n" if keep else ""))
+        elif keep or time.monotonic() - self._said >= LINE_SECONDS:
+            self._output.write(text + "\n")
+        else:
+            return
+        self._said = time.monotonic()
+        self._output.flush()
+
+
 class Progress:
     """`expected`: benchmark -> seconds, in the order in which they run."""
 
     def __init__(self, expected: Mapping[str, float], output: TextIO | None = None) -> None:
         self._expected = dict(expected)
-        self._output = output or sys.stdout
-        self._live = self._output.isatty()
+        self._say = Speaker(output).say
         self._name, self._turns, self._done, self._voids = "", 0, 0, 0
-        self._begun = self._said = time.monotonic()
+        self._begun = time.monotonic()
 
     def begin(self, name: str, turns: int) -> None:
         self._name, self._turns, self._done, self._voids = name, turns, 0, 0
@@ -68,13 +86,3 @@ class Progress:
     def _rest(self) -> float:
         """Seconds until this benchmark will have taken SLACK times what it was said to take."""
         return SLACK * self._expected.get(self._name, 0.0) - (time.monotonic() - self._begun)
-
-    def _say(self, text: str, *, keep: bool) -> None:
-        if self._live:
-            self._output.write(f"\r\033[K{text}" + ("\n" if keep else ""))
-        elif keep or time.monotonic() - self._said >= LINE_SECONDS:
-            self._output.write(text + "\n")
-        else:
-            return
-        self._said = time.monotonic()
-        self._output.flush()

@@ -132,3 +132,10 @@ def verdict(found: Interval | None, noise: float | None, aim: float | None, *, h
         return TOO_FEW
     good = found.low >= aim - noise if higher_is_better else found.high <= aim + noise
     return MET if good else MISSED
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The smallest of the values that `share` percent of them do not exceed (the nearest rank); 0 without values."""
+    if not values:
+        return 0.0
+    return sorted(values)[max(0, math.ceil(len(values) * share / 100) - 1)]
