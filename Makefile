@@ -50,6 +50,9 @@ test-docs: setup ## the commands of README.md and docs/, typed beside one runnin
 	@echo "== docs tests: every command of every page"
 	@scripts/privileged $(PYTHON) -m pytest -q --no-skips tests/docs $(PYTEST_ARGS)
 
+lab-late-binding: setup ## the lab on late binding: grades labs/late-binding/late_binding.py (its README.md is the sheet; ARGS="--work FILE")
+	@scripts/privileged $(PYTHON) labs/late-binding/grade.py $(ARGS)
+
 bench: setup ## measure the speed, about twelve minutes (ARGS="--list", ARGS="connect --pairs 6"): a table, plots and JSON in results/bench
 	@scripts/privileged $(PYTHON) -m experiments.benchmarks $(ARGS)
 
@@ -78,4 +81,5 @@ clean: ## remove .venv and everything else that can be made again (not results/)
 	@rm -rf .venv .venv-ryu build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
-.PHONY: help setup topo-datacenter topo-adhoc check test lint test-unit test-sandbox test-emulation test-docs bench report plots model-check fuzz test-wireshark reference clean
+# All of them: a file or directory of the same name (experiments, results) must not stand for one.
+.PHONY: $(shell sed -nE 's/^([a-z0-9-]+):.*## .*/\1/p' $(firstword $(MAKEFILE_LIST)))

@@ -19,8 +19,11 @@ class StepFailed(Exception):
     """What a step showed is not what it should be; one line."""
 
 
-def run_steps(steps: Sequence[Step], say: Say) -> int:
-    """All steps, also after one that failed; returns the exit status: 0 when all passed."""
+def run_steps(steps: Sequence[Step], say: Say, *, what: str = "tour", which: str = "steps") -> int:
+    """All steps, also after one that failed; returns the exit status: 0 when all passed.
+
+    The last line says so: "tour: 5 of 6 steps passed".
+    """
     failed = 0
     for number, (title, step) in enumerate(steps, 1):
         say(f"\n[{number}/{len(steps)}] {title}")
@@ -29,7 +32,7 @@ def run_steps(steps: Sequence[Step], say: Say) -> int:
         except (StepFailed, TestbedError) as error:
             failed += 1
             say(f"FAIL {error}")
-    say(f"\ntour: {len(steps) - failed} of {len(steps)} steps passed")
+    say(f"\n{what}: {len(steps) - failed} of {len(steps)} {which} passed")
     return 1 if failed else 0
 
 

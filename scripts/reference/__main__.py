@@ -1,4 +1,6 @@
-"""Writes the pages of docs/ that are made from the code: `python -m scripts.reference`; --check only compares them.
+"""Writes what is made from other files: `python -m scripts.reference`; --check only compares it.
+
+Pages of docs/ come from the code, the labs' starters from their solutions.
 
 Exit status: 0, with --check 1 and one line for each page that is behind the code.
 """
@@ -7,15 +9,23 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
+from labs import starters
 from scripts.reference import api, commands
 from tests import statements
+
+
+def _starter(solution: Path) -> str:
+    return starters.starter(solution.read_text("utf-8"), str(solution))
+
 
 PAGES: dict[Path, Callable[[], str]] = {
     commands.PAGE: commands.page,
     api.PAGE: api.page,
     statements.PAGE: lambda: statements.page(statements.shown()),
+    **{made: partial(_starter, solution) for solution, made in starters.pairs()},
 }
 
 

@@ -32,6 +32,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "topologies": frozenset(),
     "testbed": frozenset({CONTROL, "topologies"}),
     "experiments": frozenset({"testbed", "topologies", SOCKET, WIRE}),
+    "labs": frozenset({"testbed", "topologies", SOCKET}),
 }
 """A room may also import itself. Rooms that are not listed here must be added together with what they may import."""
 
