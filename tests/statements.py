@@ -18,6 +18,7 @@ TESTS = Path(__file__).resolve().parent
 PAGE = TESTS.parent / "docs" / "statements.md"
 
 STATEMENTS: dict[str, str] = {
+    "S6": "an interface that goes kills a plain TCP stream; the Serval stream goes on, whole",
     "S7": "a stock IP router on the path only decrements TTL and mends the checksum",
     "S8": "streams and datagrams, connected or not, run over the same SAL tables",
     "S9": "a serviceID is a group: two hosts, or two processes of one host, serve it",

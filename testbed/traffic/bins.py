@@ -15,7 +15,7 @@ def binned(times: Iterable[float], sizes: Iterable[int], *, zero: float, seconds
     """Bytes per bin of `size` seconds, from zero on for `seconds`; what lies outside is left out."""
     bins = [0] * math.ceil(seconds / size - _ROUNDING)
     for time, count in zip(times, sizes, strict=True):
-        number = math.floor((time - zero) / size)
+        number = math.floor((time - zero) / size + _ROUNDING)
         if 0 <= number < len(bins):
             bins[number] += count
     return bins
@@ -34,3 +34,31 @@ def silences(
     marks = [before, *inside, end]
     largest = heapq.nlargest(count, pairwise(marks), key=lambda pair: pair[1] - pair[0])
     return [{"at": one - zero, "seconds": other - one} for one, other in largest if other > one]
+
+
+def spread(
+    intervals: Iterable[tuple[float, float, int]], *, begun: float, zero: float, seconds: float, size: float
+) -> list[int]:
+    """Bytes per bin from intervals (begin, end, bytes) that count from `begun`: each evenly over the bins it covers."""
+    bins = [0.0] * math.ceil(seconds / size - _ROUNDING)
+    for first, last, count in intervals:
+        one, other = begun + first - zero, begun + last - zero
+        for number in range(max(0, math.floor(one / size)), min(len(bins), math.ceil(other / size))):
+            share = min(other, (number + 1) * size) - max(one, number * size)
+            if last > first and share > 0:
+                bins[number] += count * share / (last - first)
+    return [round(count) for count in bins]
+
+
+def still(bins: Sequence[int], size: float, end: float, count: int = LARGEST) -> list[dict[str, float]]:
+    """The largest runs of empty bins up to `end`, largest first, as `silences` gives them."""
+    found: list[dict[str, float]] = []
+    begin: int | None = None
+    for number in range(math.floor(end / size + _ROUNDING) + 1):
+        empty = number < min(len(bins), math.floor(end / size + _ROUNDING)) and bins[number] == 0
+        if empty and begin is None:
+            begin = number
+        elif not empty and begin is not None:
+            found.append({"at": begin * size, "seconds": (number - begin) * size})
+            begin = None
+    return sorted(found, key=lambda gap: -gap["seconds"])[:count]

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 from testbed.errors import TestbedError
 from testbed.experiment.run import Run, Running
-from testbed.experiment.traffic import Stream, Traffic
+from testbed.experiment.traffic import Requests, Stream, Traffic
 from testbed.traffic import transports
+from testbed.traffic.bulk import FlowingBulk
+from testbed.traffic.requests import FlowingRequests
 from testbed.traffic.streams import FlowingStream
 
 FIRST_PORT = 5101
@@ -24,7 +26,9 @@ def start(run: Run, item: Traffic) -> Running:
     port = FIRST_PORT + [one.name for one in items].index(item.name)
     if isinstance(item, Stream):
         return FlowingStream(run, item, port)
-    raise TestbedError(f"{item.kind} {item.name!r} cannot be carried out")
+    if isinstance(item, Requests):
+        return FlowingRequests(run, item, port)
+    return FlowingBulk(run, item, port)
 
 
 def _check_services(items: Sequence[Traffic]) -> None:

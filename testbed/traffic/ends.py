@@ -11,6 +11,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from bisect import bisect_right
 from typing import Any
 
 from testbed.traffic import bins, flow
@@ -32,7 +33,8 @@ class End:
         """The first thing that went wrong with a connection."""
         self.ended: float | None = None
         """When the receiver saw the stream's orderly end."""
-        self.stopping = False
+        self.stopping = self.closed = False
+        """Told that the stream is over; the connection ended by this end itself."""
         self.connection: socket.socket | None = None
         self.thread: threading.Thread | None = None
         """Carries the stream over `connection`."""
@@ -55,7 +57,7 @@ class End:
 
     def close(self) -> None:
         """End the connection and wait for its thread."""
-        self.stopping = True
+        self.stopping = self.closed = True
         if self.connection is not None:
             flow.give_up(self.connection)
         if self.thread is not None:
@@ -66,6 +68,7 @@ class End:
         self.close()
         times, sizes = self.samples.times, self.samples.sizes
         zero = order["zero"]
+        before = bisect_right(times, order["end"])
         if self.thread is None or not self.thread.is_alive():
             try:
                 self.verifier.check()
@@ -75,7 +78,7 @@ class End:
             "bins": bins.binned(times, sizes, zero=zero, seconds=order["seconds"], size=order["bin"]),
             "bytes": self.samples.total,
             "silences": bins.silences(times, zero=zero, begin=order["begin"], end=order["end"]),
-            "last": times[-1] - zero if times else None,
+            "last": times[before - 1] - zero if before else None,
             "wrong": self.wrong,
             "error": None if self.error is None else {"at": self.error[0] - zero, "why": self.error[1]},
             "ended": None if self.ended is None else self.ended - zero,

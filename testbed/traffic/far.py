@@ -65,7 +65,7 @@ class Far(End):
         if wanted["acknowledge"]:
             flow.acknowledging(connection, self.verifier)
         flow.receive(connection, self.verifier, self.samples)
-        if not self.stopping:
+        if not self.closed:
             self.ended = time.monotonic()
 
 

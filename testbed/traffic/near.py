@@ -119,7 +119,8 @@ class Near(End):
         flow.receive(connection, self.verifier, self.samples)
         if not self.stopping:
             raise ConnectionError("the far end has ended")
-        self.ended = time.monotonic()
+        if not self.closed:
+            self.ended = time.monotonic()
 
     def _send(self, connection: socket.socket) -> None:
         assert self._begun is not None

@@ -8,6 +8,7 @@ block's expected bytes are compared with them.
 from __future__ import annotations
 
 import random
+from functools import lru_cache
 
 BLOCK = 1 << 18
 _NUMBER = 8
@@ -30,6 +31,13 @@ class Blocks:
             self._buffer[:_NUMBER] = number.to_bytes(_NUMBER, "big")
             self._number = number
         return self._buffer
+
+
+@lru_cache(maxsize=16)
+def leading(size: int) -> bytes:
+    """The first bytes of every stream."""
+    blocks = Blocks()
+    return b"".join(bytes(blocks.block(number)) for number in range(-(-size // BLOCK)))[:size]
 
 
 class Source:

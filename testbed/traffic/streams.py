@@ -14,7 +14,7 @@ from testbed.traffic import transports
 from testbed.traffic.programs import DIRECTORY, Worker, file_name
 from testbed.traffic.samples import Progress
 
-DRAIN_SECONDS = 1.0
+DRAIN_SECONDS = 0.5
 MOVE_SECONDS = 5.0
 POLL_SECONDS = 0.005
 
@@ -49,7 +49,7 @@ class FlowingStream:
         self._far.wait_ready()
         self._near.wait_ready()
         if transports.named(self._run):
-            transports.serve(self._run, self._run.network.serval_host(self.item.target), self.item.service, self._port)
+            transports.serve(self._run.network.serval_host(self.item.target), self.item.service, self._port)
             self._run.network.wait_service(self.item.service, [self.item.target])
         if self.item.start == 0:
             answer = self._near.order("connect", **self._connect_order())
@@ -151,10 +151,10 @@ class FlowingStream:
 def broken(received: dict[str, Any], sent: dict[str, Any], end: float, patience: float) -> dict[str, Any] | None:
     """Why and when a stream broke, from what its two ends told; None when it did not. end: when it was ended."""
     errors = [end["error"] for end in (received, sent) if end["error"] is not None]
-    if errors and received["ended"] is None:
+    if errors:
         return min(errors, key=lambda error: float(error["at"]))
     last = received["last"]
-    if received["ended"] is None and (last is None or end - last > patience):
+    if last is None or end - last > patience:
         at = 0.0 if last is None else last
         return {"at": at, "why": f"nothing came for the last {end - at:.3g} s (time-out {patience:g} s)"}
     return None

@@ -132,8 +132,6 @@ def set_mptcp(host: EmulatedNode, transport: str, *, announce: bool) -> None:
     held = [interface for interface in host.intfList() if interface.ip is not None]
     for number, interface in enumerate(held if len(held) > 1 else [], 1):
         kind = "signal" if announce else "subflow"
-        if announce and number == 1:
-            continue  # the client has it
         backup = " backup" if transport == MPTCP_TUNED and number > 1 else ""
         lines.append(f"ip mptcp endpoint add {interface.ip} dev {interface.name} id {number} {kind}{backup}")
     hosts.script(host, lines)
@@ -154,6 +152,6 @@ def _facts(run: Run) -> dict[str, Any]:
     return told
 
 
-def serve(run: Run, host: ServalHost, service: str, port: int) -> None:
+def serve(host: ServalHost, service: str, port: int) -> None:
     """Register what listens on a port of a host under a name, as `serval bind NAME PORT` does; raises TestbedError."""
     nodes.ask(host, "bind", service=service, port=port)

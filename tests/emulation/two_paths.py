@@ -47,17 +47,25 @@ class TwoPaths(Declared):
 @contextmanager
 def two_paths() -> Iterator[ServalNetwork]:
     with ServalNetwork(TwoPaths()) as network:
-        ann = network.find("ann")
-        second = ann.intfList()[1].name
-        hosts.script(
-            ann,
-            [
-                f"ip route replace default via 10.61.0.254 dev {second} metric 100 congctl {hosts.CONGESTION_CONTROL}",
-                f"ip route replace default via 10.61.0.254 dev {second} table 101 congctl {hosts.CONGESTION_CONTROL}",
-                f"ip rule add from {SECOND} lookup 101",
-            ],
-        )
+        script = [f"ip rule add from {SECOND} lookup 101"]
+        hosts.script(network.find("ann"), script)
+        restore(network)
         yield network
+
+
+def restore(network: ServalNetwork) -> None:
+    """Both of the client's paths, whatever became of them."""
+    ann, congestion = network.find("ann"), f"congctl {hosts.CONGESTION_CONTROL}"
+    first, second = (interface.name for interface in ann.intfList())
+    lines = [
+        f"ip link set {first} up",
+        f"ip route replace default via 10.60.0.254 dev {first} {congestion}",
+        f"ip route replace default via 10.61.0.254 dev {second} metric 100 {congestion}",
+        f"ip route replace default via 10.61.0.254 dev {second} table 101 {congestion}",
+    ]
+    hosts.script(ann, lines)
+    for address in (FIRST, SECOND):
+        hosts.run(ann, ["ping", "-q", "-n", "-c", "1", "-W", "2", "-I", address, SERVER])
 
 
 @dataclass
