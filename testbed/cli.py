@@ -109,6 +109,19 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--formats", default="svg,png,pdf", metavar="LIST", help="which (default: svg,png,pdf)")
     command.set_defaults(action=_plots)
 
+    command = commands.add_parser(
+        "reproduce",
+        help="run the experiment of a slide; say how near it comes",
+        description="Run the experiment that a slide's figure is of, draw the figure, and say in words how far it is"
+        " from the slide. The exit status is 0 when all that was asked for held, 1 when something did not, 2 when it"
+        " cannot be told. Without a slide: list them.",
+    )
+    command.add_argument("slide", nargs="?", metavar="SLIDE", help="slide46, for example")
+    command.add_argument(
+        "options", nargs=argparse.REMAINDER, metavar="OPTIONS", help="the experiment's own; --help shows them"
+    )
+    command.set_defaults(action=_reproduce)
+
     command = commands.add_parser("launch")  # without help: the inner half of `run`
     command.add_argument("topology")
     command.add_argument("options", nargs=argparse.REMAINDER)
@@ -215,6 +228,10 @@ def _report(options: argparse.Namespace) -> int:
 
 def _plots(options: argparse.Namespace) -> int:
     return _inner("testbed.report.command").plots(options.runs, options.formats.split(","))
+
+
+def _reproduce(options: argparse.Namespace) -> int:
+    return _inner("testbed.report.reproduce").run(options.slide, options.options)
 
 
 def _list(options: argparse.Namespace) -> int:

@@ -12,7 +12,7 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -38,6 +38,10 @@ RUN_BYTES = 1 << 20
 """About what a run leaves; asked for before anything is started."""
 
 
+Finish = Callable[[dict[str, Any], Path], None]
+"""Takes the result and its directory."""
+
+
 def main(experiment: Experiment, arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command and end the program: with 0, with 1 when something failed, with 2 for a wrong option, with 130
     after Ctrl-C.
@@ -45,8 +49,8 @@ def main(experiment: Experiment, arguments: Sequence[str] | None = None) -> NoRe
     sys.exit(run(experiment, arguments))
 
 
-def run(experiment: Experiment, arguments: Sequence[str] | None = None) -> int:
-    """The command; returns its exit status."""
+def run(experiment: Experiment, arguments: Sequence[str] | None = None, *, finish: Finish | None = None) -> int:
+    """The command; returns its exit status. `finish` is called when all is over, kept and said."""
     options = _parser(experiment).parse_args(arguments)
     try:
         if options.list:
@@ -57,7 +61,8 @@ def run(experiment: Experiment, arguments: Sequence[str] | None = None) -> int:
         if options.plan:
             print(describe.plan(laid))
             return 0
-        return _measure(laid, (options.results or sandbox.ROOT / "results" / experiment.name).absolute())
+        parent = (options.results or sandbox.ROOT / "results" / experiment.name).absolute()
+        return _measure(laid, parent, [] if finish is None else [finish], with_page=not options.no_report)
     except TestbedError as error:
         report(error)
         return 1
@@ -100,6 +105,9 @@ def _parser(experiment: Experiment) -> argparse.ArgumentParser:
     parser.add_argument("--list", action="store_true", help="show what the experiment consists of; no root")
     parser.add_argument("--plan", action="store_true", help="show the runs, in their order, and the time; no root")
     parser.add_argument("--capture", action="store_true", help="write a pcap per interface for each run")
+    parser.add_argument(
+        "--no-report", action="store_true", help="do not make report.html; `make report` makes it later"
+    )
     parser.add_argument("--no-calibration", action="store_true", help="do not measure the links first")
     return parser
 
@@ -136,7 +144,7 @@ def _settings(options: argparse.Namespace) -> Settings:
     )
 
 
-def _measure(laid: Plan, parent: Path) -> int:
+def _measure(laid: Plan, parent: Path, finish: list[Finish], *, with_page: bool) -> int:
     sandbox.enter(name=laid.experiment.name)
     _check_machine(laid)
     needed = files.NEEDED_BYTES + RUN_BYTES * len(laid.turns)
@@ -158,6 +166,14 @@ def _measure(laid: Plan, parent: Path) -> int:
         status = 128 + signal.SIGTERM
         print("\nended: what was measured is kept")
     print(f"\n{summary.text(document)}\n\nresult: {directory / files.FILE_NAME}")
+    if status > 1:  # whoever ends it does not want to wait for pictures
+        return status
+    if with_page:
+        from testbed.report.command import write  # only here: drawing is loaded when all measuring is over
+
+        print(f"report: {write(document, directory)}")
+    for action in finish:
+        action(document, directory)
     return status
 
 

@@ -3,7 +3,8 @@ from it alone, years later too.
 
     {"format": "serval-testbed experiment", "version": 1, "created": "2026-11-21T13:00:00+00:00", "command": [...],
      "ended": null or why it did not end by itself,
-     "settings": {"runs", "seed", "quick", "given": {parameter: value}, "capture"},
+     "settings": {"runs", "seed", "quick", "given": {parameter: value}, "contenders": [names],
+                  "points": which, "capture"},                     what was asked for; none and null: all of them
      "experiment": {"name", "title", "description", "source", "statements", "against",
                     "contenders": [{"name", "label", "transport", "options"}], "skipped": [{"name", "label", "why"}],
                     "metrics": [{"name", "label", "unit", "scale", "better", "matters"}],
@@ -53,6 +54,8 @@ def new(plan: Plan, manifest: Mapping[str, Any], command: Sequence[str]) -> dict
             "seed": settings.seed,
             "quick": settings.quick,
             "given": dict(settings.given),
+            "contenders": list(settings.contenders),
+            "points": settings.points,
             "capture": settings.capture,
         },
         "experiment": _experiment(plan),

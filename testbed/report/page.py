@@ -61,7 +61,7 @@ def report(document: Mapping[str, Any], figures: Mapping[str, Any]) -> str:
             }
             for one in judgements
         ],
-        unasked=_unasked(results, judgements),
+        unasked=unasked(document),
         deviations=deviations(results),
         metrics=_metrics(results),
         schedules=_schedules(document),
@@ -136,7 +136,8 @@ def verdict(document: Mapping[str, Any]) -> list[str]:
             )
             if count
         ]
-        sentences = [f"Of {len(judgements)} things asked for {' and '.join(parts)}."]
+        of = f"Of {len(judgements)} things" if len(judgements) > 1 else "Of the one thing"
+        sentences = [f"{of} asked for {' and '.join(parts)}."]
     trust = analysis.trust(document)
     if not trust.trustworthy:
         sentences.append(f"{DOUBTFUL}: {trust.doubtful} of {trust.runs} runs, and {_links(len(trust.calibration))}.")
@@ -155,6 +156,8 @@ def again(document: Mapping[str, Any]) -> str:
     words = [".venv/bin/python", "-m", f"experiments.{document['experiment']['name']}"]
     words += ["--quick"] if settings["quick"] else []
     words += ["--runs", str(settings["runs"]), "--seed", str(settings["seed"])]
+    words += ["--contenders", ",".join(settings["contenders"])] if settings["contenders"] else []
+    words += ["--points", settings["points"]] if settings["points"] else []
     for name, value in settings["given"].items():
         words += ["--set", f"{name}={value:g}"]
     return shlex.join(words)
@@ -195,12 +198,12 @@ def _plot(described: Mapping[str, Any], figures: Mapping[str, Any]) -> dict[str,
     }
 
 
-def _unasked(results: Results, judgements: Iterable[analysis.Judgement]) -> list[str]:
+def unasked(document: Mapping[str, Any]) -> list[str]:
     """What was to hold for contenders that did not run, or at points that were not run."""
-    judged = {(one.text, one.metric, one.contender) for one in judgements}
+    judged = {(one.text, one.metric, one.contender) for one in analysis.judgements(document)}
     return [
         wanted["text"]
-        for wanted in results.experiment["acceptance"]
+        for wanted in document["experiment"]["acceptance"]
         if (wanted["text"], wanted["metric"], wanted["contender"]) not in judged
     ]
 

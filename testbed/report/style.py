@@ -1,7 +1,8 @@
 """How contenders look: one colour, marker and line each, the same in all pictures of a result, told apart also by those
 who see no red or no green, and in grey print.
 
-The colours are those of M. Okabe and K. Ito, "Color Universal Design" (2002), without the yellow, which white swallows.
+The colours are those of M. Okabe and K. Ito, "Color Universal Design" (2002), without the yellow, which white swallows;
+the last three are of P. Tol's "muted" scheme.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ _PALETTE = (
     ("#cc79a7", "D"),
     ("#56b4e9", "P"),
     ("#009e73", "X"),
+    ("#999933", "<"),
+    ("#882255", ">"),
+    ("#332288", "h"),
 )
 _KEPT = {"serval": 0, "tcp": 1, "tcp-reconnect": 2, "mptcp": 3, "mptcp-tuned": 4, "serval-udp": 5}
 """What is the same in every experiment has its colour in every experiment."""

@@ -36,6 +36,9 @@ ELSEWHERE = (
     Elsewhere(
         r"make (report|plots)( ARGS=.*)?", "needs results of experiments", "tests/unit/report/test_report_command.py"
     ),
+    Elsewhere(
+        r"\.venv/bin/testbed reproduce slide.*", "takes many minutes", "tests/unit/report/test_report_reproduce.py"
+    ),
     Elsewhere(r"make model-check", "takes minutes", "tests/unit/sal/test_model_check.py"),
     Elsewhere(r"(sudo|apt-get) .*", "changes the machine", None),
     Elsewhere(r"vagrant .*", "needs Vagrant and a hypervisor", None),

@@ -8,11 +8,13 @@ from typing import Any
 from testbed.measure.table import number
 from testbed.report.draw import parts
 from testbed.report.plots import Bars
-from testbed.report.style import GREY, INK, SLIDE
+from testbed.report.style import INK, SLIDE
 from testbed.report.view import Group, Results, with_unit
 
 _ROW, _BETWEEN = 0.36, 0.45
 """Inches of a bar, and of a bar's share between two points."""
+MARGIN = 0.7
+"""Above the first and below the last bar, in bars."""
 _DOTS = 0.14
 """How far runs and interval are apart."""
 
@@ -32,7 +34,7 @@ def draw(picture: Bars, results: Results) -> Any:
     for place, group in zip(places, groups, strict=True):
         _bar(panel, place, group, results, metric)
     panel.set_yticks(places, [parts.fitted(group.name, 42) for group in groups])
-    panel.invert_yaxis()
+    panel.set_ylim(places[-1] + MARGIN, -MARGIN)
     if picture.log:
         panel.set_xscale("log")
         parts.plain_ticks(panel, x=True, y=False)
@@ -127,5 +129,3 @@ def _slide(
         said.append(f"{label}: {parts.reference_words(words, metric['unit'])}")
     if said:
         panel.set_title(parts.fitted("dashed: " + "; ".join(said)), fontsize=parts.SMALL, loc="left", color=SLIDE)
-    else:
-        panel.set_title("no figure of a slide to compare with", fontsize=parts.SMALL, loc="left", color=GREY)

@@ -16,7 +16,7 @@ def draw(picture: Curve, results: Results) -> Any:
     groups = [group for group in results.groups(picture) if group.values(metric) and picture.x in group.point]
     if not groups:
         return None
-    made = parts.figure(4.6, results.heading(picture, groups))
+    made = parts.figure(parts.height_for(4.6, len(groups)), results.heading(picture, groups))
     panel = made.subplots()
     parts.plain(panel)
     for contender in {group.contender: None for group in groups}:
@@ -39,7 +39,7 @@ def draw(picture: Curve, results: Results) -> Any:
     parameter = results.experiment["parameters"].get(picture.x, {})
     panel.set_xlabel(with_unit(parameter.get("text", picture.x), parameter.get("unit", "")), fontsize=parts.TEXT)
     panel.set_ylabel(with_unit(metric["label"], metric["unit"]), fontsize=parts.TEXT)
-    parts.legend(panel)
+    parts.legend_outside(made, panel)
     parts.below(made, ["marks: medians; bars: their 95 % intervals, none below 6 runs; hollow: runs are DOUBTFUL"])
     return made
 

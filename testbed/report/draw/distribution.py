@@ -10,15 +10,13 @@ from testbed.report.plots import Cdf
 from testbed.report.style import LINES, SLIDE, Style
 from testbed.report.view import DOUBTFUL, Group, Results, with_unit
 
-HEIGHT = 4.4
-
 
 def draw(picture: Cdf, results: Results) -> Any:
     found = [(group, sorted(_samples(picture, results, group))) for group in results.groups(picture)]
     found = [(group, samples) for group, samples in found if samples]
     if not found:
         return None
-    made = parts.figure(HEIGHT, results.heading(picture, [group for group, _ in found]))
+    made = parts.figure(parts.height_for(4.4, len(found)), results.heading(picture, [group for group, _ in found]))
     panel = made.subplots()
     parts.plain(panel)
     settings = list({group.setting: None for group, _ in found})
@@ -41,7 +39,7 @@ def draw(picture: Cdf, results: Results) -> Any:
     panel.set_ylim(0, 1.02)
     panel.set_xlabel(with_unit(label, unit), fontsize=parts.TEXT)
     panel.set_ylabel("share of values that are at most so large", fontsize=parts.TEXT)
-    parts.legend(panel)
+    parts.legend_outside(made, panel)
     return made
 
 

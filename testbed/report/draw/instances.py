@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,7 +34,7 @@ def draw(picture: Instances, results: Results) -> Any:
             parts.watermark(panel)
         _stack(panel, picture, named, tables[index])
         marks.mark(panel, parts.events(runs[index], 0.0, runs[index].seconds), on_areas=True)
-    parts.legend(panels[0])
+    parts.legend_outside(made, panels[0])
     panels[0].set_xlim(0, max(run.seconds for group in groups for run in group.runs))
     panels[0].set_ylim(bottom=0)
     panels[-1].set_xlabel("time [s]", fontsize=parts.TEXT)
@@ -54,7 +55,12 @@ def _names(picture: Instances, groups: Sequence[Group]) -> list[str]:
         for run in _runs(picture, group)
         for request in run.data["traffic"][picture.traffic]["requests"]
     }
-    return [*sorted(name for name in found if name != FAILED), *([FAILED] if FAILED in found else [])]
+    return [*sorted((name for name in found if name != FAILED), key=_natural), *([FAILED] if FAILED in found else [])]
+
+
+def _natural(name: str) -> list[tuple[bool, int, str]]:
+    """So that host2 comes before host10."""
+    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", name)]
 
 
 def _table(picture: Instances, run: RunRecord, names: Sequence[str]) -> list[list[float]]:
@@ -80,7 +86,7 @@ def _stack(panel: Any, picture: Instances, names: Sequence[str], table: Sequence
             baseline=base,
             fill=True,
             facecolor="black" if failed else _COLOURS[index % len(_COLOURS)],
-            hatch=_HATCHES[index // len(_COLOURS) % len(_HATCHES)],
+            hatch="" if failed else _HATCHES[index // len(_COLOURS) % len(_HATCHES)],
             edgecolor="white",
             linewidth=0.3,
             label=name,

@@ -51,19 +51,29 @@ def below(made: Any, lines: Iterable[str]) -> None:
     made.supxlabel(fitted("\n".join(lines), _LINE_CHARACTERS + 20), fontsize=SMALL, color=GREY, x=0.01, ha="left")
 
 
-def legend(panel: Any, *, columns: int = 1) -> None:
+def legend(panel: Any) -> None:
     """Beside the panel, where it hides nothing."""
-    handles, labels = panel.get_legend_handles_labels()
+    handles, labels = _entries(panel)
     if handles:
-        panel.legend(
-            handles,
-            [textwrap.fill(label, 28) for label in labels],
-            fontsize=SMALL,
-            loc="upper left",
-            bbox_to_anchor=(1.01, 1.0),
-            frameon=False,
-            ncols=columns,
-        )
+        place = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0)}
+        panel.legend(handles, labels, fontsize=SMALL, frameon=False, **place)
+
+
+def legend_outside(made: Any, panel: Any) -> None:
+    """One for the whole picture, which may be longer than a panel is high."""
+    handles, labels = _entries(panel)
+    if handles:
+        made.legend(handles, labels, fontsize=SMALL, frameon=False, loc="outside right upper")
+
+
+def height_for(height: float, entries: int) -> float:
+    """Inches that a picture needs so that a legend of so many entries of up to three lines fits."""
+    return max(height, 1.0 + 0.46 * entries)
+
+
+def _entries(panel: Any) -> tuple[list[Any], list[str]]:
+    handles, labels = panel.get_legend_handles_labels()
+    return handles, [textwrap.fill(label, 28) for label in labels]
 
 
 def watermark(panel: Any) -> None:
@@ -150,9 +160,9 @@ def _moments(times: Iterable[float]) -> str:
 
 def run_words(group: Group, run: RunRecord) -> str:
     """ "run 7 of 10": its place among those of its contender and point."""
-    reasons = "; ".join(run.data["fidelity"].get("reasons", ())) or "no reason given"
+    kinds = "; ".join(dict.fromkeys(run.data["fidelity"]["kinds"]))  # the page has the whole reasons
     place = f"run {run.data['number']}, the nearest to the median of {len(group.runs)}"
-    return f"{place}, {DOUBTFUL}: {reasons}" if doubtful(run) else place
+    return f"{place}, {DOUBTFUL}: {kinds}" if doubtful(run) else place
 
 
 def count_words(count: int | str, what: str = "") -> str:

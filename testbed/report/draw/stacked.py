@@ -10,7 +10,7 @@ from typing import Any
 from testbed.experiment.analysis import Estimate
 from testbed.measure.table import number
 from testbed.report.draw import parts
-from testbed.report.draw.bars import rows
+from testbed.report.draw.bars import MARGIN, rows
 from testbed.report.plots import PHASES, BlackoutPhases, Parts
 from testbed.report.style import INK
 from testbed.report.style import PHASES as COLOURS
@@ -80,7 +80,7 @@ def _draw(
     for place, stack in zip(places, shown, strict=True):
         _stack(panel, place, stack, names if place == 0 else None, counted)
     panel.set_yticks(places, [parts.fitted(group.name, 42) for group in groups])
-    panel.invert_yaxis()
+    panel.set_ylim(places[-1] + MARGIN, -MARGIN)
     panel.set_xlim(left=0)
     panel.set_xlabel(label, fontsize=parts.TEXT)
     made.legend(

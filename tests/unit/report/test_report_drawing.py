@@ -106,7 +106,7 @@ def test_a_doubtful_run_is_the_typical_one_only_where_there_is_no_other(stored: 
     assert "nearest to the median of 6, DOUBTFUL" not in words(figure(document, "goodput"))
     for run in document["runs"]:
         if run["contender"] == "tcp":
-            run["fidelity"] = {"trustworthy": False, "reasons": ["somebody else worked"], "kinds": ["others"]}
+            run["fidelity"] = {"trustworthy": False, "reasons": ["others used 40 %"], "kinds": ["somebody else worked"]}
     assert "nearest to the median of 6, DOUBTFUL: somebody else worked" in words(figure(document, "goodput"))
 
 
