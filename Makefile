@@ -21,6 +21,9 @@ topo-datacenter: setup ## the datacenter with its service router: a prompt at a 
 topo-adhoc: setup ## hosts that find services by broadcast, without service router and controller: a prompt, or a tour (ARGS="--help")
 	@scripts/privileged $(PYTHON) -m testbed run adhoc $(ARGS)
 
+topo-replicas: setup ## replicas of one service, to compare load-balancing policies: a prompt, or a tour (ARGS="--help")
+	@scripts/privileged $(PYTHON) -m testbed run replicas $(ARGS)
+
 check: setup ## what this machine offers, what is missing and how to mend it; really starts two Serval hosts (ARGS="--json")
 	@scripts/privileged $(PYTHON) -m testbed check $(ARGS)
 

@@ -18,6 +18,7 @@ TESTS = Path(__file__).resolve().parent
 PAGE = TESTS.parent / "docs" / "statements.md"
 
 STATEMENTS: dict[str, str] = {
+    "S4": "a balancer in the path handles every packet, the service router one for each connection",
     "S6": "an interface that goes kills a plain TCP stream; the Serval stream goes on, whole",
     "S7": "a stock IP router on the path only decrements TTL and mends the checksum",
     "S8": "streams and datagrams, connected or not, run over the same SAL tables",

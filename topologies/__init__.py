@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from topologies.ad_hoc import AdHocNetwork
 from topologies.datacenter import Datacenter
 from topologies.declarations import Declared, TopologyError
+from topologies.replicas import Replicas
 
-TOPOLOGIES: Mapping[str, type[Declared]] = {"adhoc": AdHocNetwork, "datacenter": Datacenter}
+TOPOLOGIES: Mapping[str, type[Declared]] = {"adhoc": AdHocNetwork, "datacenter": Datacenter, "replicas": Replicas}
 
 
 def find(name: str) -> type[Declared]:

@@ -6,6 +6,7 @@
 Each is a value: `describe`, `check` (pure; names the place) and `carry_out`, as `testbed.experiment.schedule` has them.
 """
 
+from testbed.experiment.actions.balancing import Balance, Leave, SetPolicy
 from testbed.experiment.actions.flows import Answered, Migrate, MovedBytes
 from testbed.experiment.actions.links import BlackHole, CarrierLost, ChangeLink, Flap, LinkDown, LinkUp
 from testbed.experiment.actions.processes import (
@@ -22,6 +23,7 @@ from testbed.experiment.actions.processes import (
 
 __all__ = [
     "Answered",
+    "Balance",
     "BlackHole",
     "CarrierLost",
     "ChangeLink",
@@ -29,11 +31,13 @@ __all__ = [
     "Flap",
     "Freeze",
     "Kill",
+    "Leave",
     "LinkDown",
     "LinkUp",
     "Migrate",
     "MovedBytes",
     "RestartNode",
+    "SetPolicy",
     "StartController",
     "StartInstance",
     "StopController",

@@ -56,8 +56,13 @@ def check_flow(traffic: Collection[str], name: str, what: str) -> None:
 
 
 def check_service(topology: Topo, service: str, host: str, what: str) -> None:
-    """Raises SpecificationError when the topology does not declare this service."""
+    """Raises SpecificationError when there is no such Serval host, or the topology does not declare this service."""
     check_serval_host(topology, host, what)
+    check_declared(topology, service, what)
+
+
+def check_declared(topology: Topo, service: str, what: str) -> None:
+    """Raises SpecificationError when the topology does not declare this service."""
     _known(service, [item.name for item in getattr(topology, "services", ())], what, "service")
 
 
