@@ -14,6 +14,9 @@ help: ## list these targets
 setup: ## install what is missing: packages, .venv (asks for sudo only if something is)
 	@scripts/setup
 
+setup-vm: setup ## what real virtual machines need beside it: QEMU, a guest's kernel (docs/vm-migration.md)
+	@scripts/setup-vm
+
 topo-datacenter: setup ## the datacenter with its service router: a prompt at a terminal, else a short tour (ARGS="--help", CONTROLLER=ryu)
 	@[ "$(CONTROLLER)" != ryu ] || scripts/as-caller scripts/setup-ryu
 	@scripts/privileged $(PYTHON) -m testbed run datacenter $(ARGS)
@@ -81,7 +84,7 @@ reference: setup ## write the pages of docs/ that are made from the code: comman
 	@scripts/as-caller $(PYTHON) -m scripts.reference
 
 clean: ## remove .venv and everything else that can be made again (not results/)
-	@rm -rf .venv .venv-ryu build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf .venv .venv-ryu .vm build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
 # All of them: a file or directory of the same name (experiments, results) must not stand for one.

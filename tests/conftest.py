@@ -11,8 +11,8 @@ import pytest
 
 DEADLINE_SECONDS = 60.0
 EMULATION_DEADLINE_SECONDS = 180.0
-OPTIONAL = ("kernel without ", "Python without Ryu: ")
-"""A skip whose reason begins so is about what the testbed has a substitute for (netem, the OVS module, Ryu)."""
+OPTIONAL = ("kernel without ", "Python without Ryu: ", "machine without real VMs ")
+"""A skip whose reason begins so is about what the testbed has a substitute for (netem, the OVS module, Ryu, QEMU)."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -17,6 +17,7 @@ class Elsewhere:
 
 ELSEWHERE = (
     Elsewhere(r"make setup", "installs packages", "tests/unit/test_setup.py"),
+    Elsewhere(r"make setup-vm", "installs packages", "tests/unit/test_setup_vm.py"),
     Elsewhere(r"make (test|lint|test-unit|test-sandbox|test-emulation|test-docs)", "this test is part of it", None),
     Elsewhere(
         r"CONTROLLER=ryu make .*",

@@ -15,6 +15,7 @@ WIRE, SAL, IO = "serval_node.wire", "serval_node.sal", "serval_node.io"
 CONTROL, CAPTURE, DAEMON = "serval_node.control", "serval_node.capture", "serval_node.daemon"
 APPLICATION, DATAGRAMS = "serval_node.application", "serval_node.datagram_socket"
 SOCKET, CLI = "serval_node.socket", "serval_node.cli"
+VM, GUEST = "testbed.vm", "testbed.vm.guest"
 
 MAY_IMPORT: dict[str, frozenset[str]] = {
     "serval_node": frozenset(),  # the package's own __init__
@@ -31,7 +32,9 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "controllers": frozenset({WIRE, CONTROL}),
     "topologies": frozenset(),
     "testbed": frozenset({CONTROL, "topologies"}),
-    "experiments": frozenset({"testbed", "topologies", SOCKET, WIRE}),
+    VM: frozenset({WIRE, CAPTURE, "testbed", GUEST}),
+    GUEST: frozenset({IO, CONTROL, DAEMON}),  # runs in the guest, where servald is
+    "experiments": frozenset({"testbed", VM, "topologies", SOCKET, WIRE}),
     "labs": frozenset({"testbed", "topologies", SOCKET}),
 }
 """A room may also import itself. Rooms that are not listed here must be added together with what they may import."""

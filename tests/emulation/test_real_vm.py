@@ -1,0 +1,144 @@
+"""A real virtual machine: a QEMU guest with servald, moved live to a host of another subnet under a running stream."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from testbed import nodes
+from testbed.errors import TestbedError
+from testbed.network import ServalNetwork
+from testbed.traffic.programs import Worker
+from testbed.traffic.samples import Progress
+from testbed.vm import VirtualMachine, missing
+from testbed.vm_migration import PARTS
+from topologies.declarations import Declared, IpRouter
+
+WHY_NOT = missing()
+pytestmark = pytest.mark.skipif(WHY_NOT is not None, reason=f"machine without real VMs (make setup-vm): {WHY_NOT}")
+
+SERVICE, PORT = "moving.example", 6000
+RATE = 4e6  # what a busy machine's emulated processor sends, too
+FIRST, SECOND = ("10.1.0.10/24", "10.1.0.254"), ("10.2.0.10/24", "10.2.0.254")
+AFTER_SECONDS = 1.5
+"""How long the stream goes on after the move."""
+
+
+class TwoSubnets(Declared):
+    """ann, the service router cleo, and two hosts for guests, each in its own subnet of the router r."""
+
+    def build(self) -> None:
+        self.providers = {"example": 0x123456}
+        self.addHost("r", cls=IpRouter, ip=None)
+        for number, name in enumerate(("ann", "h1", "h2", "cleo")):
+            serval = {"ann": {"role": "host"}, "cleo": {"role": "router", "serves": ["example"]}}.get(name)
+            more: dict[str, Any] = {} if serval is None else {"serval": serval}
+            self.addHost(name, ip=None, defaultRoute=f"via 10.{number}.0.254", **more)
+            shape = {"bw": 1000} if name in ("h1", "h2") else {}
+            places = {"params1": {"ip": f"10.{number}.0.1/24"}, "params2": {"ip": f"10.{number}.0.254/24"}}
+            self.addLink(name, "r", **places, **shape)
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServalNetwork]:
+    with ServalNetwork(TwoSubnets(), logs=tmp_path_factory.mktemp("logs")) as net:
+        yield net
+
+
+@pytest.fixture(scope="module")
+def guest(network: ServalNetwork) -> Iterator[VirtualMachine]:
+    vm = VirtualMachine(network, host="h1", address=FIRST[0], gateway=FIRST[1])
+    vm.start()
+    yield vm
+    vm.stop()
+
+
+@pytest.fixture
+def workers(network: ServalNetwork, tmp_path: Path) -> Iterator[list[Worker]]:
+    """Two near ends of streams at ann."""
+    started = []
+    for name in ("serval", "plain"):
+        progress = tmp_path / f"{name}.progress"
+        Progress(progress)
+        words = ["testbed.traffic.near"]
+        started.append(Worker(name, network.find("ann"), words, tmp_path, more=[str(progress)]))
+    for worker in started:
+        worker.wait_ready()
+    yield started
+    for worker in started:
+        worker.close()
+        worker.stop()
+
+
+def serve(network: ServalNetwork, guest: VirtualMachine, name: str, port: int) -> None:
+    words = ["python3", "-m", "testbed.traffic.far", "-", str(port), "0", "cubic", "-"]
+    guest.run(name, words, modules=["testbed.traffic.far"])
+    network.wait(f"{name} listens", lambda: "ready" in guest.output(name), log=network.logs / "controller.log")
+
+
+def begin(worker: Worker, target: tuple[str, int]) -> None:
+    order = {"target": target, "bind": None, "protocol": 0, "subflow": False, "congestion": "cubic"}
+    worker.order("connect", **order, direction="down", rate=RATE, reconnect=None, within=10)
+    worker.order("begin")
+
+
+def finish(worker: Worker, zero: float) -> dict[str, Any]:
+    seconds = time.monotonic() - zero
+    order = {"zero": zero, "seconds": seconds, "bin": 0.01, "begin": zero, "end": zero + seconds}
+    return worker.order("finish", **order)
+
+
+@pytest.mark.deadline(120)  # the first guest boots, which the others need not
+def test_a_stream_goes_on_when_its_virtual_machine_moves(
+    network: ServalNetwork, guest: VirtualMachine, workers: list[Worker]
+) -> None:
+    """Serval's stream arrives whole; that of plain TCP, from the same program in the same guest, ends with the move."""
+    ann, cleo = network.serval_host("ann"), network.serval_host("cleo")
+    serve(network, guest, "serval-far", PORT)
+    serve(network, guest, "plain-far", PORT + 1)
+    guest.ask("bind", service=SERVICE, port=PORT)
+    log = network.logs / "controller.log"
+    network.wait("the router leads to the guest", lambda: network.targets(cleo, SERVICE) == {"10.1.0.10"}, log=log)
+    found = nodes.ask(ann, "address", name=SERVICE, port=PORT)
+    serval, plain = workers
+    zero = time.monotonic()
+    begin(serval, (found["address"], found["port"]))
+    begin(plain, ("10.1.0.10", PORT + 1))
+    time.sleep(1)
+
+    record = guest.move("h2", address=SECOND[0], gateway=SECOND[1])
+    time.sleep(AFTER_SECONDS)
+
+    assert (record.form, record.source, record.destination) == ("real", "h1", "h2")
+    assert record.figures["noticed"] == "by itself"
+    assert set(record.parts()) == set(PARTS) and min(record.parts().values()) > 0
+    serval.order("stop")
+    serval.order("drain", seconds=10)
+    moved, dead = finish(serval, zero), finish(plain, zero)
+    assert (moved["wrong"], moved["error"]) == (None, None) and moved["ended"] is not None
+    # Both flowed until the move. The last of plain TCP's bytes may have come by the old address over the new link.
+    assert record.stopped - zero - 0.5 < dead["last"] < record.asked - zero + 0.1 < moved["last"] - 1
+    # Its node has told the controller where it is now, over a channel that was made anew.
+    network.wait("the router leads to the new place", lambda: network.targets(cleo, SERVICE) == {"10.2.0.10"}, log=log)
+    assert (guest.host, guest.address) == ("h2", "10.2.0.10")
+    offset, uncertainty = guest.clock_offset()
+    assert 0 < uncertainty < 1 and offset > 0
+
+
+@pytest.mark.parametrize(
+    ("to", "place", "said"),
+    [
+        ("h2", SECOND, "is on h2 already"),
+        ("h1", SECOND, "not of the subnet that h1 is in"),
+        ("h1", ("10.1.0.1/24", "10.1.0.254"), "h1 has the address 10.1.0.1 already"),
+        ("h3", FIRST, "no host 'h3'"),
+    ],
+)
+def test_a_move_that_cannot_be_is_refused(guest: VirtualMachine, to: str, place: tuple[str, str], said: str) -> None:
+    with pytest.raises(TestbedError, match=said):
+        guest.move(to, address=place[0], gateway=place[1])
+    assert guest.host == "h2" and guest.ask("status")["addresses"] == ["10.2.0.10"]
