@@ -96,6 +96,8 @@ class Machine:
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
+            # Tests that run behind `&` would hand on that Ctrl-C is ignored, and then no shell can take it.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def run(self, *arguments: str, above: Sequence[str] = ()) -> tuple[int, str]:
@@ -166,11 +168,15 @@ def test_ctrl_c_restores_the_policy(machine: Machine, own_policy: str | None) ->
     machine.during("install", 'trap "exit 130" INT; : >"$MACHINE/waiting"; while :; do sleep 0.05; done')
     with machine.start("--packages", "mininet") as process:
         deadline = time.monotonic() + 10
-        while not (machine.home / "waiting").exists():
-            assert time.monotonic() < deadline and process.poll() is None
-            time.sleep(0.02)
-        os.killpg(process.pid, signal.SIGINT)
-        process.communicate(timeout=10)
+        try:
+            while not (machine.home / "waiting").exists():
+                assert time.monotonic() < deadline and process.poll() is None
+                time.sleep(0.02)
+            os.killpg(process.pid, signal.SIGINT)
+            process.communicate(timeout=10)
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
     assert process.returncode == 130
     assert (machine.policy.read_text() if machine.policy.exists() else None) == own_policy
 
