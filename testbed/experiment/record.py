@@ -9,7 +9,7 @@
      "traffic": {"flow1": {"kind": "stream", "bin": 0.01,
                            "sent": [bytes per bin], "received": [bytes per bin], "bytes": 12000000,
                            "intact": true, "broken": null or why and when, "connects": [{"at", "seconds", "ok"}],
-                           "gaps": [{"at", "seconds"}, ...]},              the largest silences of the receiver
+                           "gaps": [{"at", "seconds"}, ...]},      its largest silences, and the largest of each 0.1 s
                  "web": {"kind": "requests", "requests": [{"at", "connect", "seconds", "instance", "error"}, ...]}},
      "blackouts": [{"host", "service", "flow", "cause", "source", "target", "at", "detect", "decide", "signal",
                     "recover", "rsyns"}, ...],               "flow": the name of what flows there, null for nothing ours

@@ -139,3 +139,13 @@ def percentile(values: Sequence[float], share: float) -> float:
     if not values:
         return 0.0
     return sorted(values)[max(0, math.ceil(len(values) * share / 100) - 1)]
+
+
+def jain(values: Sequence[float]) -> float:
+    """Jain's fairness index (R. Jain, D. Chiu, W. Hawe, "A Quantitative Measure of Fairness", DEC-TR-301, 1984): 1 when
+    all have the same, 1/n when one of n has everything. Raises ValueError when nobody has anything.
+    """
+    squares = sum(value * value for value in values)
+    if squares == 0:
+        raise ValueError("nobody has anything: there is no fairness")
+    return sum(values) ** 2 / (len(values) * squares)

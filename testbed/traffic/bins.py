@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 LARGEST = 20
+EVERY = 0.1
 _ROUNDING = 1e-7
 
 
@@ -22,18 +23,28 @@ def binned(times: Iterable[float], sizes: Iterable[int], *, zero: float, seconds
 
 
 def silences(
-    times: Sequence[float], *, zero: float, begin: float, end: float, count: int = LARGEST
+    times: Sequence[float], *, zero: float, begin: float, end: float, count: int = LARGEST, every: float = EVERY
 ) -> list[dict[str, float]]:
-    """The largest times between two receives that lie between `begin` and `end` at least in part, largest first.
+    """Times between two receives that lie between `begin` and `end` at least in part, largest first: the `count`
+    largest, and of each `every` seconds the largest that begins in them, so that none that an event made is left out.
 
     A silence from `begin` to the first receive counts, and one from the last receive to `end`. begin, end: on the
     clock of `times`. "at" is when a silence began, counted from zero.
     """
     inside = [time for time in times if begin < time < end]
     before = max((time for time in times if time <= begin), default=begin)
-    marks = [before, *inside, end]
-    largest = heapq.nlargest(count, pairwise(marks), key=lambda pair: pair[1] - pair[0])
-    return [{"at": one - zero, "seconds": other - one} for one, other in largest if other > one]
+    pairs = [(one, other) for one, other in pairwise([before, *inside, end]) if other > one]
+    slots: dict[int, tuple[float, float]] = {}
+    for pair in pairs:
+        slot = math.floor((pair[0] - zero) / every)
+        if slot not in slots or _length(pair) > _length(slots[slot]):
+            slots[slot] = pair
+    chosen = {*heapq.nlargest(count, pairs, key=_length), *slots.values()}
+    return [{"at": one - zero, "seconds": other - one} for one, other in sorted(chosen, key=_length, reverse=True)]
+
+
+def _length(pair: tuple[float, float]) -> float:
+    return pair[1] - pair[0]
 
 
 def spread(

@@ -22,7 +22,7 @@ TOLD = (kinds.SERVAL, kinds.SERVAL_UDP, kinds.MPTCP, kinds.MPTCP_TUNED)
 
 @dataclass(frozen=True, slots=True)
 class Migrate:
-    """A flow is told to move to another interface ("eth1") of the host that is its source.
+    """A flow is told to move to another interface ("eth1") of the host that is its source, or of `host`, its target.
 
     Serval: a request to the host's node, as `serval migrate flow` makes it. MPTCP: the other paths become backups, for
     all its connections of that host. TCP cannot be told; nothing happens, and the event's facts say so.
@@ -30,28 +30,36 @@ class Migrate:
 
     flow: str
     to: str
+    host: str | None = None
 
     def describe(self) -> str:
-        return f"{self.flow} moves to {self.to}"
+        return f"{self.flow} moves to {self.to if self.host is None else places.spoken(self.host, self.to)}"
 
     def check(self, topology: Topo, traffic: Collection[str]) -> None:
         places.check_flow(traffic, self.flow, self.describe())
-        # Which host is the flow's source is the traffic's to know: here, that some host has such an interface.
-        ends = [end for host in topology.hosts() for end in places.ends_of(topology, host)]
+        if self.host is not None:
+            places.check_host(topology, self.host, self.describe())
+        # Which hosts are the flow's is the traffic's to know: here, that some host has such an interface.
+        able = topology.hosts() if self.host is None else [self.host]
+        ends = [end for host in able for end in places.ends_of(topology, host)]
         if self.to not in {f"eth{end.port}" for end in ends}:
             raise SpecificationError(f"{self.describe()}: no host of the topology has an interface {self.to!r}")
 
     def carry_out(self, run: Run) -> Mapping[str, Any]:
-        source = next(item.source for item in run.scene.traffic if item.name == self.flow)
-        interface = f"{source}-{self.to}"
+        item = next(item for item in run.scene.traffic if item.name == self.flow)
+        host = item.source if self.host is None else self.host
+        if host not in (item.source, item.target):
+            raise TestbedError(f"{self.describe()}: it goes from {item.source} to {item.target}")
+        interface = f"{host}-{self.to}"
         transport = run.contender.transport
         if transport not in TOLD:
             return {"moved": False, "why": f"{transport} cannot be told to move"}
         if transport in (kinds.MPTCP, kinds.MPTCP_TUNED):
-            return {"moved": True, "backups": _prefer(run, source, interface), "at": run.now()}
-        flow_id = _flow_of(run, source, self.flow)
+            return {"moved": True, "backups": _prefer(run, host, interface), "at": run.now()}
+        row = _flow_of(run, item.source, self.flow)
+        flow_id = int(row["flow_id"] if host == item.source else row["peer_flow"])
         asked = run.now()
-        (row,) = nodes.ask(run.network.serval_host(source), "migrate", flow_id=flow_id, to=interface)["flows"]
+        (row,) = nodes.ask(run.network.serval_host(host), "migrate", flow_id=flow_id, to=interface)["flows"]
         if row["refusal"]:
             raise TestbedError(f"{self.describe()}: refused: {row['refusal']}")
         return {"moved": True, "flow_id": flow_id, "at": asked}
@@ -95,14 +103,14 @@ class Answered:
         return run.traffic[self.requests].received() >= self.count
 
 
-def _flow_of(run: Run, host: str, name: str) -> int:
-    """The flowID of a connection at its source; raises TestbedError."""
+def _flow_of(run: Run, host: str, name: str) -> dict[str, Any]:
+    """The row of a connection in the flow table of its source; raises TestbedError."""
     port = run.traffic[name].port()
     rows = nodes.ask(run.network.serval_host(host), "flows")["flows"]
     found = [row for row in rows if port is not None and row["socket"].endswith(f":{port}")]
     if not found:
         raise TestbedError(f"{name} has no flow at {host} to be moved", f"see: {host} serval flows")
-    return int(found[-1]["flow_id"])
+    return dict(found[-1])
 
 
 def _prefer(run: Run, host: str, interface: str) -> list[int]:

@@ -16,6 +16,7 @@ from testbed.measure.statistics import (
     Interval,
     bootstrap,
     interval,
+    jain,
     noise_width,
     poisson_interval,
     rank,
@@ -118,3 +119,13 @@ def test_of_few_values_only_the_exact_interval_holds_what_it_says() -> None:
 )
 def test_the_interval_of_a_count_is_garwoods(count: int, low: float, high: float) -> None:
     assert poisson_interval(count) == pytest.approx((low, high), rel=1e-3, abs=1e-6)
+
+
+@pytest.mark.parametrize(("values", "expected"), [([5, 5, 5], 1.0), ([1, 0, 0, 0], 0.25), ([1, 3], 0.8)])
+def test_jain_says_how_even_shares_are(values: list[float], expected: float) -> None:
+    assert jain(values) == pytest.approx(expected)
+
+
+def test_where_nobody_has_anything_there_is_no_fairness() -> None:
+    with pytest.raises(ValueError, match="nobody has anything"):
+        jain([0, 0])

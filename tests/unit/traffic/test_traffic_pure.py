@@ -93,7 +93,15 @@ def test_the_largest_silences_come_first_and_reach_over_both_ends() -> None:
     expected = [(1.1, 1.9), (0.4, 0.6), (-0.1, 0.4), (0.3, 0.1), (1.0, 0.1)]
     assert [(gap["at"], gap["seconds"]) for gap in found[:3]] == [pytest.approx(one) for one in expected[:3]]
     assert len(found) == len(expected)
-    assert [gap["seconds"] for gap in silences(times, zero=10.0, begin=10.0, end=13.0, count=1)] == pytest.approx([1.9])
+
+
+def test_each_tenth_of_a_second_keeps_its_largest_silence() -> None:
+    times = [number / 1000 for number in range(0, 3000, 5)]
+    del times[500:502]
+    found = silences(times, zero=0.0, begin=0.0, end=3.0, count=2)
+    assert len(found) == 30
+    assert found[0] == {"at": pytest.approx(2.495), "seconds": pytest.approx(0.015)}
+    assert {round(gap["seconds"], 6) for gap in found[1:]} == {0.005}
 
 
 def test_a_stream_that_gets_nothing_is_one_silence() -> None:
