@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from testbed.errors import TestbedError
 from testbed.experiment.run import Run, Running
@@ -21,7 +21,7 @@ def start(run: Run, item: Traffic) -> Running:
     Returns before they are ready. Raises TestbedError.
     """
     items = run.scene.traffic
-    _check_services(items)
+    check_services(items, [service.name for service in run.network.services] if run.scene.services else ())
     transports.set_up(run, items)
     port = FIRST_PORT + [one.name for one in items].index(item.name)
     if isinstance(item, Stream):
@@ -31,9 +31,12 @@ def start(run: Run, item: Traffic) -> Running:
     return FlowingBulk(run, item, port)
 
 
-def _check_services(items: Sequence[Traffic]) -> None:
+def check_services(items: Sequence[Traffic], declared: Collection[str]) -> None:
+    """Raises TestbedError when two items would serve the same service; `declared` ones have servers of their own."""
     owners: dict[str, str] = {}
     for item in items:
+        if isinstance(item, Requests) and item.service in declared:
+            continue
         other = owners.setdefault(item.service, item.name)
         if other != item.name:
             raise TestbedError(

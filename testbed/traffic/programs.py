@@ -10,6 +10,7 @@ import re
 import select
 import socket
 import sys
+import threading
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -59,6 +60,7 @@ class Worker(Program):
         self._name, self._path = name, DIRECTORY / f"{name}.sock"
         self._path.unlink(missing_ok=True)
         self._stream: Any = None
+        self._lock = threading.Lock()
         super().__init__(name, host, [*words, str(self._path), *more], logs)
 
     def wait_ready(self) -> None:
@@ -69,9 +71,10 @@ class Worker(Program):
         self._stream = channel.makefile("rwb")
 
     def order(self, op: str, **arguments: Any) -> dict[str, Any]:
-        """One order and its answer."""
-        self.give(op, **arguments)
-        return self.answer()
+        """One order and its answer; may be called from several threads."""
+        with self._lock:
+            self.give(op, **arguments)
+            return self.answer()
 
     def give(self, op: str, **arguments: Any) -> None:
         """An order, without waiting for its answers."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from testbed.errors import TestbedError
 from testbed.experiment.run import Run
 from testbed.experiment.traffic import Requests
 from testbed.traffic import transports
@@ -34,7 +35,12 @@ class FlowingRequests:
         name = f"{file_name(item.name)}-requester"
         progress = DIRECTORY / f"{name}.progress"
         self._progress = Progress(progress)
-        self._worker = Worker(name, self._source, ["testbed.traffic.requester"], run.logs, more=[str(progress)])
+        try:
+            self._worker = Worker(name, self._source, ["testbed.traffic.requester"], run.logs, more=[str(progress)])
+        except TestbedError:
+            if self._server is not None:
+                self._server.stop()
+            raise
 
     def wait_ready(self) -> None:
         """The requester takes orders; whoever answers can be reached."""

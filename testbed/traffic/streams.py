@@ -15,6 +15,8 @@ from testbed.traffic.programs import DIRECTORY, Worker, file_name
 from testbed.traffic.samples import Progress
 
 DRAIN_SECONDS = 0.5
+SOURCE = "traffic"
+"""Of what it puts into the event log."""
 MOVE_SECONDS = 5.0
 POLL_SECONDS = 0.005
 
@@ -33,7 +35,11 @@ class FlowingStream:
         words = ["testbed.traffic.near"], ["testbed.traffic.far"]
         settings = [str(port), str(transports.protocol(run)), transports.congestion(run), str(far)]
         self._near = self._worker("near", self._source, words[0], [str(near)])
-        self._far = self._worker("far", self._target, words[1], settings)
+        try:
+            self._far = self._worker("far", self._target, words[1], settings)
+        except TestbedError:
+            self._near.stop()
+            raise
 
     def _worker(self, end: str, host: EmulatedNode, words: list[str], more: list[str]) -> Worker:
         name = f"{file_name(self.item.name)}-{end}"
@@ -90,6 +96,12 @@ class FlowingStream:
         order = {"zero": zero, "seconds": seconds, "bin": BIN_SECONDS, "begin": begin, "end": end}
         received, sent = (side.order("finish", **order) for side in (receiver, sender))
         connects = (received if receiver is self._near else sent)["connects"]
+        broke = broken(received, sent, end - zero, transports.patience(self._run))
+        for again in connects[1:]:
+            if again["ok"] and again["at"] > 0:
+                self._run.log(f"{self.item.name} has connected anew", at=again["at"], source=SOURCE)
+        if broke is not None:
+            self._run.log(f"{self.item.name} is broken", at=broke["at"], source=SOURCE, why=broke["why"])
         return {
             "kind": self.item.kind,
             "bin": BIN_SECONDS,
@@ -98,7 +110,7 @@ class FlowingStream:
             "bytes": received["bytes"],
             "intact": received["wrong"] is None,
             "wrong": received["wrong"],
-            "broken": broken(received, sent, end - zero, transports.patience(self._run)),
+            "broken": broke,
             "connects": connects,
             "gaps": received["silences"],
             "ended": received["ended"],

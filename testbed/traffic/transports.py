@@ -12,6 +12,7 @@ Options of a contender: `patience` and `reconnect` (seconds), `congestion` (a co
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -108,7 +109,7 @@ def set_up(run: Run, items: Iterable[Traffic]) -> None:
     for host in {**sources, **targets}.values():
         # What a connection learned of a path would help the next one.
         hosts.script(host, ["sysctl -q -w net.ipv4.tcp_no_metrics_save=1"])
-        if named(run):
+        if named(run) and (host.name in sources or isinstance(host, ServalHost)):
             serval = run.network.serval_host(host.name)
             nodes.ask(serval, "encapsulation", mode=_ENCAPSULATION[run.contender.transport])
     if run.contender.transport in STALE_LOSSES:
@@ -120,7 +121,7 @@ def set_up(run: Run, items: Iterable[Traffic]) -> None:
 
 
 def set_mptcp(host: EmulatedNode, transport: str, *, announce: bool) -> None:
-    """Tell a host's kernel which of its addresses MPTCP may use; call it again when its addresses have changed.
+    """Tell a host's kernel which of its addresses MPTCP may use, before there are connections; raises TestbedError.
 
     announce  a server's: its addresses are told to the client, which opens the paths
     """
@@ -135,6 +136,22 @@ def set_mptcp(host: EmulatedNode, transport: str, *, announce: bool) -> None:
         backup = " backup" if transport == MPTCP_TUNED and number > 1 else ""
         lines.append(f"ip mptcp endpoint add {interface.ip} dev {interface.name} id {number} {kind}{backup}")
     hosts.script(host, lines)
+
+
+def follow(run: Run, host: EmulatedNode) -> None:
+    """Tell MPTCP of a host whose addresses have changed, as a network manager does: those that are gone are forgotten,
+    new ones become paths. Of other transports nobody has to be told. Raises TestbedError.
+    """
+    if run.contender.transport not in STALE_LOSSES:
+        return
+    known = json.loads(hosts.run(host, ["ip", "-json", "mptcp", "endpoint", "show"]) or "[]")
+    held = {interface.ip: interface.name for interface in host.intfList() if interface.ip is not None}
+    kind = "signal" if any("signal" in endpoint for endpoint in known) else "subflow"
+    lines = [f"mptcp endpoint delete id {endpoint['id']}" for endpoint in known if endpoint["address"] not in held]
+    there = {endpoint["address"] for endpoint in known}
+    lines += [f"mptcp endpoint add {ip} dev {name} {kind}" for ip, name in held.items() if ip not in there]
+    if lines:
+        hosts.script(host, [hosts.batch("ip", lines)])
 
 
 def _facts(run: Run) -> dict[str, Any]:

@@ -80,10 +80,13 @@ def test_what_becomes_of_a_stream_whose_interface_goes(
     if transport == TCP:
         assert flow["broken"] is not None and flow["broken"]["at"] < went + 0.2
         assert sum(flow["received"][-30:]) == 0
+        assert run.events == [f"{item.name} is broken"]
         return
     assert flow["broken"] is None
     assert sum(flow["received"][-20:]) > 0
-    assert len([one for one in flow["connects"] if one["ok"]]) == (2 if transport == TCP_RECONNECT else 1)
+    again = 1 if transport == TCP_RECONNECT else 0
+    assert len([one for one in flow["connects"] if one["ok"]]) == 1 + again
+    assert run.events == [f"{item.name} has connected anew"] * again
 
 
 def test_a_stream_starts_where_it_is_told_and_knows_its_port(network: ServalNetwork, tmp_path: Path) -> None:

@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 
+from testbed.errors import TestbedError
+from testbed.experiment.traffic import Requests, Stream
 from testbed.traffic.bins import binned, silences, spread, still
+from testbed.traffic.carry import check_services
 from testbed.traffic.pattern import BLOCK, Source, Verifier, WrongData, leading
 from testbed.traffic.samples import Progress, Samples
 from testbed.traffic.streams import broken
@@ -149,3 +152,12 @@ def test_a_stream_is_broken_by_an_error_or_by_a_silence_that_lasts_to_the_end() 
     assert broken(end(None), end(), 10.0, 2.0) is not None
     assert broken(end(2.0), end(error=reset), 10.0, 60.0) == reset
     assert broken(end(3.0, {"at": 3.0, "why": "later"}), end(error=reset), 10.0, 1.0) == reset
+
+
+def test_two_servers_of_one_service_are_refused_and_two_clients_of_a_declared_one_are_not() -> None:
+    ends = {"source": "ann", "target": "dan", "service": "web.example"}
+    clients = [Requests(name=name, **ends) for name in ("one", "two")]
+    check_services(clients, ["web.example"])
+    for items in (clients, [Stream(name="one", **ends), Requests(name="two", **ends)]):
+        with pytest.raises(TestbedError, match=r"one and two have the same service web\.example"):
+            check_services(items, ["other.example"])
