@@ -16,6 +16,12 @@ if TYPE_CHECKING:  # results are read where no Mininet is, too
     from mininet.topo import Topo
 
 
+BY_ORDER, BY_LINK, BY_NOBODY = "told", "seen", "silent"
+"""How those whose path goes learn of it: they were told to move, their own link says so, or nobody does. An action that
+takes a path away, or has a flow leave it, says which as its `notice`; a report shows the kind case and the others.
+"""
+
+
 class SpecificationError(TestbedError):
     """An experiment that makes no sense; found before anything is started. The message names the place."""
 
@@ -83,4 +89,5 @@ class Event:
     def described(self) -> dict[str, Any]:
         """For the result file."""
         moment = {"at": self.at} if self.when is None else {"when": self.when.describe(), "after": self.after}
-        return {"action": self.action.describe(), **moment, "only": list(self.only)}
+        notice = getattr(self.action, "notice", None)
+        return {"action": self.action.describe(), "notice": notice, **moment, "only": list(self.only)}

@@ -12,7 +12,7 @@ from testbed.experiment.specification import SERVAL, SERVAL_UDP, Reference
 from testbed.experiment.summary import between
 from testbed.measure.table import number
 from testbed.report.plots import Bars, restored
-from testbed.report.view import Results
+from testbed.report.view import Results, within
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +71,10 @@ class Deviation:
 def deviations(results: Results) -> list[Deviation]:
     """Of the references of metrics for all that is Serval, and of those that a plot has for a contender."""
     found: dict[str, Deviation] = {}
-    for metric, contenders, reference in _wanted(results):
+    for metric, contenders, point, reference in _wanted(results):
         item = results.metric(metric)
         for summary in results.summaries:
-            if summary.metric == metric and summary.contender in contenders:
+            if summary.metric == metric and summary.contender in contenders and within(summary.point, point):
                 deviation = Deviation(
                     item["label"],
                     item["unit"],
@@ -87,15 +87,15 @@ def deviations(results: Results) -> list[Deviation]:
     return list(found.values())
 
 
-def _wanted(results: Results) -> Iterator[tuple[str, list[str], Reference]]:
-    """(metric, contenders, reference)."""
+def _wanted(results: Results) -> Iterator[tuple[str, list[str], Mapping[str, float], Reference]]:
+    """(metric, contenders, the point that it speaks of, reference)."""
     contenders: list[Mapping[str, Any]] = results.experiment["contenders"]
     serval = [item["name"] for item in contenders if item["transport"] in (SERVAL, SERVAL_UDP)]
     every = [item["name"] for item in contenders]
     for metric, reference in results.experiment["references"].items():
-        yield metric, serval or every, Reference(**reference)
+        yield metric, serval or every, {}, Reference(**reference)
     for described in results.experiment["plots"]:
         picture = restored(described)
         if isinstance(picture, Bars):
             for contender, reference in picture.references.items():
-                yield picture.metric, [contender], reference
+                yield picture.metric, [contender], picture.point, reference

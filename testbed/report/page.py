@@ -17,7 +17,7 @@ import jinja2
 from markupsafe import Markup, escape
 
 from testbed.errors import TestbedError
-from testbed.experiment import analysis, result, summary
+from testbed.experiment import analysis, result, schedule, summary
 from testbed.experiment.analysis import CANNOT_TELL, HELD, NOT_HELD
 from testbed.experiment.plan import point_words
 from testbed.measure.table import number
@@ -65,6 +65,7 @@ def report(document: Mapping[str, Any], figures: Mapping[str, Any]) -> str:
         deviations=deviations(results),
         metrics=_metrics(results),
         schedules=_schedules(document),
+        cases=_cases(document),
         plots=[_plot(described, figures) for described in results.experiment["plots"]],
         trust=summary.trust_lines(document),
         trustworthy=analysis.trust(document).trustworthy,
@@ -240,11 +241,7 @@ def _schedules(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     """What flows and what happens: each different plan once, with those that it is for."""
     found: dict[str, dict[str, Any]] = {}
     for scene in document["scenes"]:
-        events = [
-            _event_words(event)
-            for event in scene["events"]
-            if scene["contender"] in (event["only"] or [scene["contender"]])
-        ]
+        events = [_event_words(event) for event in scene["events"] if _is_for(event, scene["contender"])]
         traffic = [_traffic_words(item) for item in scene["traffic"]]
         options = ", ".join(f"{name} {value}" for name, value in scene["options"].items())
         network = f"{scene['topology']}{f' ({options})' if options else ''}, {scene['seconds']:g} s"
@@ -264,6 +261,31 @@ def _whose(document: Mapping[str, Any], pairs: Sequence[tuple[str, int]]) -> str
         places = "" if len(settings) == len(points) else " or ".join(point_words(points[at]) for at in settings)
         words += [f"{contender['label']} at {places}" if places else contender["label"]] if settings else []
     return "; ".join(words)
+
+
+_CASES = {
+    schedule.BY_ORDER: "Told to move while the path still carried, which flatters Serval",
+    schedule.BY_LINK: "An own link that says that it is gone",
+    schedule.BY_NOBODY: "Silent loss, which no link tells of and which does not flatter Serval",
+}
+
+
+def _cases(document: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(how those whose path goes learn of it, who meets that), also what nobody meets. Empty where no path goes."""
+    found: dict[str, list[tuple[str, int]]] = {notice: [] for notice in _CASES}
+    for scene in document["scenes"]:
+        for event in scene["events"]:
+            pair = (scene["contender"], scene["setting"])
+            met = found.get(event.get("notice"))
+            if met is not None and _is_for(event, scene["contender"]) and pair not in met:
+                met.append(pair)
+    if not any(found.values()):
+        return []
+    return [(_CASES[notice], _whose(document, pairs) or "not in this result") for notice, pairs in found.items()]
+
+
+def _is_for(event: Mapping[str, Any], contender: str) -> bool:
+    return not event["only"] or contender in event["only"]
 
 
 def _event_words(event: Mapping[str, Any]) -> str:

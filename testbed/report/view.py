@@ -85,7 +85,7 @@ class Results:
     def groups(self, picture: Picture) -> Iterator[Group]:
         """What a picture shows: point by point, contender by contender; without those of which nothing ran."""
         for setting, point in enumerate(self.document["points"]):
-            if any(point.get(name, value) != value for name, value in picture.point.items()):
+            if not within(point, picture.point):
                 continue
             place = point_words({name: value for name, value in point.items() if name not in picture.point})
             for contender in self.experiment["contenders"]:
@@ -102,6 +102,11 @@ class Results:
         doubts = sum(group.doubtful for group in groups)
         words = f"{picture.title} (quick run)" if self.quick else picture.title
         return f"{words}\n{DOUBTFUL}: {doubts} of {runs} runs" if doubts else words
+
+
+def within(point: Mapping[str, float], chosen: Mapping[str, float]) -> bool:
+    """Whether a point has the chosen values, as far as they are swept."""
+    return all(point.get(name, value) == value for name, value in chosen.items())
 
 
 def doubtful(run: RunRecord) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from mininet.topo import Topo
 
@@ -14,7 +14,7 @@ from testbed.errors import TestbedError
 from testbed.experiment import specification as kinds
 from testbed.experiment.actions import places
 from testbed.experiment.run import Run
-from testbed.experiment.schedule import SpecificationError
+from testbed.experiment.schedule import BY_ORDER, SpecificationError
 
 TOLD = (kinds.SERVAL, kinds.SERVAL_UDP, kinds.MPTCP, kinds.MPTCP_TUNED)
 """Transports that can be told to move. Plain TCP cannot; the event log says so then."""
@@ -28,6 +28,7 @@ class Migrate:
     all its connections of that host. TCP cannot be told; nothing happens, and the event's facts say so.
     """
 
+    notice: ClassVar[str] = BY_ORDER
     flow: str
     to: str
     host: str | None = None

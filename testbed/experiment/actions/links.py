@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from mininet.topo import Topo
 
@@ -17,7 +17,7 @@ from testbed.errors import TestbedError
 from testbed.experiment.actions import places
 from testbed.experiment.actions.places import LinkEnd
 from testbed.experiment.run import Run
-from testbed.experiment.schedule import SpecificationError
+from testbed.experiment.schedule import BY_LINK, BY_NOBODY, SpecificationError
 from testbed.link import status
 from testbed.link.emulated import EmulatedLink
 from testbed.link.planned import check_link
@@ -30,6 +30,7 @@ class LinkDown:
     The kernel drops the routes over it, and the node at the other end loses its carrier.
     """
 
+    notice: ClassVar[str] = BY_LINK
     node: str
     to: str
 
@@ -71,6 +72,7 @@ class LinkUp:
 class CarrierLost:
     """A node's interface loses its carrier: the far end of the cable is gone, its own end stays up. LinkUp mends it."""
 
+    notice: ClassVar[str] = BY_LINK
     node: str
     to: str
 
@@ -105,6 +107,10 @@ class BlackHole:
     def describe(self) -> str:
         way = " one way" if self.one_way else ""
         return f"{places.spoken(self.node, self.to)} {'becomes a black hole' if self.on else 'carries again'}{way}"
+
+    @property
+    def notice(self) -> str | None:
+        return BY_NOBODY if self.on else None
 
     def check(self, topology: Topo, traffic: Collection[str]) -> None:
         _check_change(topology, self.node, self.to, self.describe(), hole=self.on)
@@ -163,6 +169,7 @@ class Flap:
     Each change is an event of its own; the action lasts as long as all of them.
     """
 
+    notice: ClassVar[str] = BY_LINK
     node: str
     to: str
     count: int

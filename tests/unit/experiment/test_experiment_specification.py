@@ -157,7 +157,7 @@ def test_what_flows_and_happens_is_plain_data_for_the_result() -> None:
     shown = described(Requests(name="web", source="ann", target="dan", service="web.example", rate=5))
     assert (shown["kind"], shown["rate"], shown["size"], shown["service"]) == ("requests", 5, 1000, "web.example")
     (event,) = scene({"cut": 2.0}, EXPERIMENT.contenders[0]).events
-    assert event.described() == {"action": "the link of ann is cut", "at": 2.0, "only": [SERVAL]}
+    assert event.described() == {"action": "the link of ann is cut", "notice": None, "at": 2.0, "only": [SERVAL]}
 
 
 RECORD = RunRecord(

@@ -18,7 +18,7 @@ from typing import Any
 from mininet.topo import Topo
 
 from testbed.experiment import plan, result
-from testbed.experiment.schedule import Event
+from testbed.experiment.schedule import BY_ORDER, Event
 from testbed.experiment.specification import (
     HIGHER,
     LOWER,
@@ -45,6 +45,7 @@ class Said:
     """An action that only has a name."""
 
     words: str
+    notice: str | None = None
 
     def describe(self) -> str:
         return self.words
@@ -73,7 +74,7 @@ def scene(values: Mapping[str, float], contender: Contender) -> Scene:
             Stream(name="flow2", source="ann", target="dan", service="bulk.example"),
             Requests(name="web", source="ann", target="dan", service="web.example", rate=5),
         ),
-        events=(Event(action=Said(MOVE), at=MOVE_AT), Event(action=Said(CUT), at=2.5)),
+        events=(Event(action=Said(MOVE, BY_ORDER), at=MOVE_AT), Event(action=Said(CUT), at=2.5)),
         seconds=SECONDS,
     )
 
@@ -112,7 +113,13 @@ EXPERIMENT = Experiment(
             total=True,
             shapes=(Shape("flow 1", ((0, 50), (1.5, 50), (1.5, 100), (3, 100)), "slide 46", by_eye=True),),
         ),
-        TimeSeries(name="all-runs", title="Goodput of all runs", every=True, contenders=("serval", "tcp")),
+        TimeSeries(
+            name="all-runs",
+            title="Goodput of all runs, under a title that is too long for one line "
+            + "as titles now and then are " * 3,
+            every=True,
+            contenders=("serval", "tcp"),
+        ),
         Instances(name="instances", title="Who answers", traffic="web", point={"rtt_ms": 20}),
         Cdf(name="dips", title="Silence", metric="dip"),
         Cdf(name="answers", title="Answers", traffic="web", label="time of a request", point={"rtt_ms": 100}),

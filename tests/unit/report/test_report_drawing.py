@@ -159,6 +159,7 @@ def test_a_blackout_is_its_phases() -> None:
         assert expected in text
     widths = [patch.get_width() for patch in made.axes[0].patches]
     assert sum(widths[:4]) == pytest.approx(23) and sum(widths[4:8]) == pytest.approx(103)
+    assert [patch.get_x() for patch in made.axes[0].patches][:4] == pytest.approx([0, 0, 1, 21]), "one after the other"
 
 
 def test_who_answered_is_stacked() -> None:

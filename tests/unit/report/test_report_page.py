@@ -118,6 +118,9 @@ def test_the_slide_is_compared_in_words(stored: dict[str, Any]) -> None:
     )
     assert any(line.startswith("longest silence, kernel TCP") and "slide 40 has 450.0 ms" in line for line in said)
     assert all("tcp" not in line for line in said if "after / before" in line), "the slide speaks of Serval"
+    stored["experiment"]["plots"][-2]["point"] = {"rtt_ms": 100}
+    said = [deviation.words() for deviation in deviations(Results(stored))]
+    assert [line[:38] for line in said if "slide 40" in line] == ["longest silence, kernel TCP at rtt_ms="[:38]]
     stored["experiment"]["references"]["gain"]["value"] = 3.0
     assert deviations(Results(stored))[0].difference == "32.5 % less; outside the interval"
 
@@ -137,6 +140,18 @@ def test_what_was_done_and_how_to_do_it_again(stored: dict[str, Any]) -> None:
     assert f"at 1.5 s: {MOVE}" in text and f"at 2.5 s: {CUT}" in text
     assert ".venv/bin/python -m experiments.stored --runs 6 --seed 7" in text
     assert "commit 0123456789ab+" in text and "programs: iproute2 not known" in text
+
+
+def test_told_and_silent_cases_are_told_apart(stored: dict[str, Any]) -> None:
+    text = text_of(stored)
+    assert "which flatters Serval: Everybody" in text
+    assert "which does not flatter Serval: not in this result" in text
+    for scene in stored["scenes"]:
+        scene["events"][1].update(notice="silent", only=["serval", "mptcp"])
+    assert "which does not flatter Serval: Serval; MPTCP as it comes" in text_of(stored)
+    for scene in stored["scenes"]:
+        scene["events"] = []
+    assert "flatter" not in text_of(stored), "no path goes"
 
 
 def test_who_meets_another_schedule_is_named(stored: dict[str, Any]) -> None:

@@ -74,7 +74,7 @@ def result_with(*kept: int) -> dict[str, Any]:
     """The stored result with some of its acceptances: 0 held, 1 did not hold, 2 held."""
     document = json.loads(STORED.read_text())
     document["experiment"]["acceptance"] = [document["experiment"]["acceptance"][index] for index in kept]
-    document["experiment"]["plots"] = document["experiment"]["plots"][-1:]
+    document["experiment"]["plots"] = []  # drawing them takes time
     return document
 
 
@@ -130,7 +130,9 @@ def test_the_exit_status_says_how_it_came_out(
 
 
 def test_the_comparison_in_words_and_the_figure(stub: Stub, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    given = stub(result_with(0), 0)
+    document = result_with(0)
+    document["experiment"]["plots"] = json.loads(STORED.read_text())["experiment"]["plots"][-1:]
+    given = stub(document, 0)
     main(["reproduce", "slide46", "--runs", "6", "--set", "rtt_ms=20"])
     assert given == [["--runs", "6", "--set", "rtt_ms=20"]]
     out = capsys.readouterr().out
