@@ -9,7 +9,7 @@ PYTEST_ARGS ?=
 
 help: ## list these targets
 	@echo "usage: make TARGET [ARGS=\"...\"]"
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { sub("%", "NAME", $$1); printf "  %-18s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: ## install what is missing: packages, .venv (asks for sudo only if something is)
 	@scripts/setup
@@ -61,6 +61,12 @@ lab-late-binding: setup ## the lab on late binding: grades labs/late-binding/lat
 
 bench: setup ## measure the speed, about twelve minutes (ARGS="--list", ARGS="connect --pairs 6"): a table, plots and JSON in results/bench
 	@scripts/privileged $(PYTHON) -m experiments.benchmarks $(ARGS)
+
+experiments: setup ## all experiments, of each as much as fits into 20 minutes together (ARGS="--plan", ARGS="NAME NAME --minutes 60")
+	@scripts/privileged $(PYTHON) -m experiments $(ARGS)
+
+experiment-%: setup ## one experiment, as `testbed experiments` lists them (ARGS="--list", ARGS="--runs 5", ARGS="--help")
+	@scripts/privileged $(PYTHON) -m experiments.$(subst -,_,$*) $(ARGS)
 
 report: setup ## summary and HTML page of experiments (ARGS="results/NAME/RUN"; default: the newest run of each)
 	@scripts/as-caller $(PYTHON) -m testbed report $(ARGS)

@@ -90,6 +90,13 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--json", action="store_true", help="print one JSON document")
     command.set_defaults(action=_check)
 
+    command = commands.add_parser(
+        "experiments",
+        help="list the experiments, with what each takes and where it comes from",
+        description="List the experiments. Each is run by `make experiment-NAME`, all of them by `make experiments`.",
+    )
+    command.set_defaults(action=_experiments)
+
     runs = "directories of runs, or result files (default: the newest run of each experiment below results/)"
     command = commands.add_parser(
         "report",
@@ -220,6 +227,10 @@ def _attach(options: argparse.Namespace) -> int:
         options.host, options.command = options.command[1], options.command[2:]
     target, command = attach.choose(options.sandbox), _command(options)
     return attach.attach(target, command if options.host is None else attach.in_host(target, options.host, command))
+
+
+def _experiments(options: argparse.Namespace) -> int:
+    return int(_inner("testbed.experiment.describe").show())
 
 
 def _report(options: argparse.Namespace) -> int:

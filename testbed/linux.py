@@ -8,6 +8,8 @@ import os
 import signal
 import socket
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUTS = 0x04000000
@@ -47,6 +49,27 @@ def unshare(flags: int) -> None:
 def setns(fd: int, flags: int) -> None:
     """Moves this process into the namespaces `flags` of the process that the pidfd `fd` stands for. Raises OSError."""
     _checked(_libc.setns(ctypes.c_int(fd), ctypes.c_int(flags)), "setns")
+
+
+@contextmanager
+def network_of(pid: int) -> Iterator[None]:
+    """Within, this thread (and no other) is in the network namespace of a process: sockets that it opens stay there.
+
+    Raises OSError.
+    """
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        there = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            setns(there, CLONE_NEWNET)
+        finally:
+            os.close(there)
+        try:
+            yield
+        finally:
+            setns(home, CLONE_NEWNET)
+    finally:
+        os.close(home)
 
 
 def mount(source: str, target: str, kind: str | None = None, flags: int = 0, data: str | None = None) -> None:

@@ -15,6 +15,7 @@ from mininet.node import Node
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
+from testbed import linux
 from testbed.errors import TestbedError
 
 
@@ -59,7 +60,9 @@ def opened(node: Node | None = None) -> Iterator[Netlink]:
     name = "the run's namespace" if node is None else node.name
     try:
         if node is not None and node.inNamespace:
-            route = IPRoute(netns=f"/proc/{node.pid}/ns/net")
+            # pyroute2's own way in is a fork, which on a busy machine takes longer than many an event may be late.
+            with linux.network_of(node.pid):
+                route = IPRoute()
         else:
             route = IPRoute()
     except (NetlinkError, OSError) as error:

@@ -14,6 +14,7 @@ from typing import Any
 
 import topologies
 from controllers import ctl
+from experiments import __main__ as experiments
 from experiments.benchmarks import command as benchmarks
 from scripts.reference.parsers import Described, describe, parser_of
 from serval_node.capture import __main__ as capture
@@ -21,6 +22,7 @@ from serval_node.cli import __main__ as serval
 from serval_node.daemon import servald
 from testbed import cli as testbed_cli
 from testbed import launch
+from testbed.experiment import __main__ as results
 from testbed.prompt import HELP, Prompt
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,6 +38,13 @@ COMMANDS: tuple[tuple[str, str, Callable[..., Any], tuple[Any, ...]], ...] = (
     ("servicectl", "At the prompt, with or without a host's name.", ctl.main, ([],)),
     ("python -m serval_node.capture", "In a shell, as `.venv/bin/python -m ...`.", capture.main, ([],)),
     ("python -m experiments.benchmarks", 'What `make bench ARGS="..."` takes.', benchmarks.main, ([],)),
+    ("python -m experiments", 'What `make experiments ARGS="..."` takes.', experiments.main, ([],)),
+    (
+        "python -m testbed.experiment",
+        "In a shell, as `.venv/bin/python -m ...`, with a result ([experiments.md](experiments.md)).",
+        results.main,
+        ([],),
+    ),
     ("servald", "Started by the testbed; by hand in a namespace of its own ([node.md](node.md)).", servald.main, ([],)),
 )
 
@@ -70,7 +79,9 @@ def described() -> tuple[tuple[str, Described], ...]:
 def make_targets() -> dict[str, str]:
     """Target -> what `make` says of it."""
     lines = (ROOT / "Makefile").read_text(encoding="utf-8").splitlines()
-    return {found[1]: found[2] for line in lines if (found := re.match(r"([a-z-]+):.*?## (.*)", line))}
+    return {
+        found[1].replace("%", "NAME"): found[2] for line in lines if (found := re.match(r"([a-z%-]+):.*?## (.*)", line))
+    }
 
 
 def prompt_commands() -> dict[str, str]:

@@ -12,7 +12,7 @@ import topologies
 from testbed.errors import TestbedError
 from testbed.experiment.schedule import SpecificationError
 from testbed.experiment.specification import Scene
-from testbed.link.shape import Shape
+from testbed.link.planned import check_links
 from topologies.declarations import TopologyError
 
 if TYPE_CHECKING:  # it brings a running Mininet along
@@ -25,11 +25,10 @@ def topology(name: str, options: Mapping[str, Any]) -> Topo:
         found = topologies.find(name)(**options)
     except (TopologyError, ValueError, TypeError) as error:
         raise SpecificationError(f"topology {name}: {error}") from None
-    for first, second, link in found.links(withInfo=True):
-        try:
-            Shape.parse(link)
-        except TestbedError as error:
-            raise SpecificationError(f"topology {name}, link {first}-{second}: {error.message}", error.hint) from None
+    try:
+        check_links(found)
+    except TestbedError as error:
+        raise SpecificationError(f"topology {name}: {error.message}", error.hint) from None
     return found
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from testbed.errors import TestbedError
 from testbed.experiment.live import Tools
 from testbed.experiment.plan import Plan, point_words
+from testbed.measure import ending
 from testbed.ownership import make_directory, owned_by_caller
 
 if TYPE_CHECKING:  # it brings a running Mininet along
@@ -47,19 +48,21 @@ def calibrate(plan: Plan, directory: Path, tools: Tools, measure: Measure, told:
             "paths": [],
             "error": None,
         }
-        network = tools.network(tools.build(scene.topology, scene.options), scene, logs, plan.settings.seed)
-        try:
-            network.start()
-            measured = measure(network, scene.calibrate)
-            entry["good"] = all(one.good for one in measured)
-            entry["lines"] = [f"{one.source} - {one.target}: {line}" for one in measured for line in one.lines()]
-            entry["paths"] = [asdict(one) for one in measured]
-        except TestbedError as error:
-            entry["error"] = str(error).replace("\n  ", "; ")
-        finally:
-            network.stop()
-            tools.collect(logs)
-            owned_by_caller(logs, recursive=True)
+        with ending.undisturbed():
+            network = tools.network(tools.build(scene.topology, scene.options), scene, logs, plan.settings.seed)
+            try:
+                network.start()
+                with ending.disturbable():
+                    measured = measure(network, scene.calibrate)
+                entry["good"] = all(one.good for one in measured)
+                entry["lines"] = [f"{one.source} - {one.target}: {line}" for one in measured for line in one.lines()]
+                entry["paths"] = [asdict(one) for one in measured]
+            except TestbedError as error:
+                entry["error"] = str(error).replace("\n  ", "; ")
+            finally:
+                network.stop()
+                tools.collect(logs)
+                owned_by_caller(logs, recursive=True)
         for line in [f"not measured: {entry['error']}"] if entry["error"] is not None else entry["lines"]:
             told.calibrated(line)
         found.append(entry)

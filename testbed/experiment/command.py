@@ -79,7 +79,7 @@ def _parser(experiment: Experiment) -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--runs",
-        type=_count,
+        type=count_of_runs,
         help=f"repetitions (default: {DEFAULT_RUNS}, quick: {QUICK_RUNS}); below {ENOUGH} there is no verdict",
     )
     parser.add_argument(
@@ -112,7 +112,8 @@ def _parser(experiment: Experiment) -> argparse.ArgumentParser:
     return parser
 
 
-def _count(text: str) -> int:
+def count_of_runs(text: str) -> int:
+    """From the command line; raises argparse.ArgumentTypeError."""
     if not text.isdecimal() or not 1 <= int(text) <= 1000:
         raise argparse.ArgumentTypeError(f"a number of runs is from 1 to 1000, not {text!r}")
     return int(text)

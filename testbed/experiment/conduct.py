@@ -1,11 +1,13 @@
 """Conducts one run on a network that is up: traffic made ready and begun, zero, what the schedule says, the end.
 
-Actions are carried out beside the schedule, each in a thread of its own: one that takes long (a VM that moves) holds up
-neither the next event nor the traffic.
+Actions are carried out beside the schedule, in a thread of their own and in their order: one that takes longer than it
+should (a busy machine) holds up no traffic, and none overtakes another. An action that takes long by its nature (a link
+that flaps) says so by a class attribute `beside = True`, and then has a thread for itself.
 """
 
 from __future__ import annotations
 
+import queue
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -17,12 +19,13 @@ from testbed.errors import TestbedError
 from testbed.experiment.run import Run, Running
 from testbed.experiment.schedule import Event
 from testbed.experiment.traffic import Traffic
+from testbed.measure import ending
 
 FLOWING_SECONDS = 20.0
 """Within so long what starts at 0 has to flow, and what starts later after its start."""
 DONE_SECONDS = 30.0
 """So long an action may go on after the end of the schedule."""
-POLL_SECONDS = 0.002
+POLL_SECONDS, LOOK_SECONDS = 0.002, 0.05
 TRAFFIC, SCHEDULE = "traffic", "schedule"
 
 Start = Callable[[Run, Traffic], Running]
@@ -33,7 +36,7 @@ class _Doing:
     """An action under way."""
 
     event: Event
-    thread: threading.Thread
+    over: threading.Event = field(default_factory=threading.Event)
     error: TestbedError | None = None
 
 
@@ -55,6 +58,7 @@ class Conductor:
         self._due: list[_Due] = []
         self._waiting: list[Event] = []
         self._doing: list[_Doing] = []
+        self._queue: queue.SimpleQueue[_Doing | None] = queue.SimpleQueue()
         self._numbers = 0
         self._flowing: set[str] = set()
         """What has not been told to end yet."""
@@ -80,6 +84,7 @@ class Conductor:
                     raise TestbedError(
                         f"{name} does not flow within {FLOWING_SECONDS:g} s", f"the logs are in {self._run.logs}"
                     )
+                ending.heed()
                 time.sleep(POLL_SECONDS)
 
     def play(self) -> None:
@@ -94,8 +99,10 @@ class Conductor:
                 self._at(event.at, partial(self._carry_out, event))
             else:
                 self._waiting.append(event)
+        threading.Thread(target=self._work_on_queue, name="actions", daemon=True).start()
         self._set_zero()
         while (now := self._run.now()) < scene.seconds:
+            ending.heed()
             self._check_actions()
             self._check_conditions(now)
             while self._due and self._due[0].at <= self._run.now():
@@ -104,14 +111,9 @@ class Conductor:
         self._end()
 
     def _next(self) -> float:
-        """When there is something to look at, seconds after zero."""
-        soon = self._run.now() + POLL_SECONDS
-        if self._waiting:
-            return soon
-        # An action that fails ends the run; nothing else asks for a look in between.
-        under_way = any(doing.thread.is_alive() for doing in self._doing)
-        due = self._due[0].at if self._due else self._run.scene.seconds
-        return min(due, soon + 0.1) if under_way else due
+        """When there is something to look at, seconds after zero: an action that failed, an end that was asked for."""
+        soon = self._run.now() + (POLL_SECONDS if self._waiting else LOOK_SECONDS)
+        return min(soon, self._due[0].at) if self._due else soon
 
     def _at(self, at: float, do: Callable[[], None]) -> None:
         self._numbers += 1
@@ -154,23 +156,29 @@ class Conductor:
         )
 
     def _carry_out(self, event: Event) -> None:
-        begun = self._run.now()
-
-        def work() -> None:
-            try:
-                facts = dict(event.action.carry_out(self._run))
-            except TestbedError as error:
-                doing.error = error
-                return
-            except Exception as error:  # noqa: BLE001 - an action with a mistake in it must not end unseen
-                doing.error = TestbedError(f"{type(error).__name__}: {error}")
-                return
-            done = self._run.now()
-            self._run.log(event.action.describe(), at=facts.pop("at", done), begun=begun, took=done - begun, **facts)
-
-        doing = _Doing(event, threading.Thread(target=work, name=event.action.describe(), daemon=True))
+        doing = _Doing(event)
         self._doing.append(doing)
-        doing.thread.start()
+        if getattr(event.action, "beside", False):
+            threading.Thread(target=self._work, args=(doing,), name=event.action.describe(), daemon=True).start()
+        else:
+            self._queue.put(doing)
+
+    def _work_on_queue(self) -> None:
+        while (doing := self._queue.get()) is not None:
+            self._work(doing)
+
+    def _work(self, doing: _Doing) -> None:
+        action, begun = doing.event.action, self._run.now()
+        try:
+            facts = dict(action.carry_out(self._run))
+            done = self._run.now()
+            self._run.log(action.describe(), at=facts.pop("at", done), begun=begun, took=done - begun, **facts)
+        except TestbedError as error:
+            doing.error = error
+        except Exception as error:  # noqa: BLE001 - an action with a mistake in it must not end unseen
+            doing.error = TestbedError(f"{type(error).__name__}: {error}")
+        finally:
+            doing.over.set()
 
     def _check_actions(self) -> None:
         for doing in self._doing:
@@ -185,8 +193,7 @@ class Conductor:
             self._traffic[name].end()
         deadline = time.monotonic() + DONE_SECONDS
         for doing in self._doing:
-            doing.thread.join(max(0.0, deadline - time.monotonic()))
-            if doing.thread.is_alive():
+            if not doing.over.wait(max(0.0, deadline - time.monotonic())):
                 raise TestbedError(
                     f"{doing.event.action.describe()}: not done {DONE_SECONDS:g} s after the end of the schedule",
                     f"the logs are in {self._run.logs}",
@@ -199,5 +206,6 @@ class Conductor:
 
     def stop(self) -> None:
         """End all programs of the traffic, whatever happened."""
+        self._queue.put(None)
         for running in self._traffic.values():
             running.stop()

@@ -1,11 +1,13 @@
-"""An experiment and a plan in words, for people who are about to run it. Pure."""
+"""Experiments and plans in words, for people who are about to run one."""
 
 from __future__ import annotations
 
 import textwrap
 from pathlib import Path
 
-from testbed.experiment.plan import Plan, point_words
+from testbed.experiment import build, catalogue
+from testbed.experiment import plan as planning
+from testbed.experiment.plan import DEFAULT_RUNS, Plan, Settings, point_words
 from testbed.experiment.specification import EVERY, Acceptance, Experiment, Metric
 from testbed.measure.progress import duration
 from testbed.measure.statistics import ENOUGH
@@ -70,6 +72,15 @@ def plan(laid: Plan) -> str:
     lines += [f"left out: {one.contender.name}: {one.why}" for one in laid.skipped]
     seed = laid.settings.seed
     return "\n".join([*lines, *aligned(rows), f"about {duration(laid.total_seconds())}; --seed {seed} runs it so"])
+
+
+def show() -> int:
+    """Print the catalogue: `testbed experiments`; returns the exit status."""
+    for one in catalogue.every():
+        seconds = planning.make(one, Settings(), build.topology).total_seconds()
+        print(f"{one.name:<24} {duration(seconds):>14}  {one.title} ({one.source})")
+    print(f'make experiment-NAME runs one, {DEFAULT_RUNS} times, which takes so long; ARGS="--help" has its options')
+    return 0
 
 
 def beginning(laid: Plan, directory: Path) -> str:

@@ -21,6 +21,7 @@ from testbed.experiment.observe import Observer
 from testbed.experiment.plan import Plan, Turn
 from testbed.experiment.run import Running
 from testbed.experiment.specification import Contender, Scene
+from testbed.measure import ending
 from testbed.ownership import make_directory, owned_by_caller
 
 if TYPE_CHECKING:  # it brings a running Mininet along
@@ -120,28 +121,40 @@ def carry_out(plan: Plan, turn: Turn, attempt: int, directory: Path, tools: Tool
         "metrics": {},
         "without": {},
     }
+    with ending.undisturbed():
+        run = _on_network(plan, turn, scene, logs, record, directory, tools)
+    if record["failed"] is not None:
+        record["log"] = str(place)
+    if run is not None:
+        record["events"] = sorted(run.events, key=lambda event: float(event["at"]))
+        record["facts"].update(run.facts)
+        write_events(directory / EVENTS_FILE, record)
+    return record
+
+
+def _on_network(
+    plan: Plan, turn: Turn, scene: Scene, logs: Path, record: dict[str, Any], directory: Path, tools: Tools
+) -> LiveRun | None:
+    """Builds the network, has the run conducted, and takes it down; fills the record as far as it comes."""
     run: LiveRun | None = None
     network = tools.network(tools.build(scene.topology, scene.options), scene, logs, turn.seed)
     try:
         network.start()
         if scene.services:
             network.start_services()
+        ending.heed()
         run = LiveRun(network, plan, turn, scene, logs)
         if plan.settings.capture:
-            _capture(network, directory / "capture" / run_name(turn, attempt))
+            _capture(network, directory / "capture" / logs.name)
         _conducted(run, record, tools)
     except TestbedError as error:
-        record["failed"], record["log"] = str(error).replace("\n  ", "; "), str(place)
+        record["failed"] = str(error).replace("\n  ", "; ")
     finally:
         if not network.stop():
             record["facts"]["unclean"] = "the network did not end in order"
         tools.collect(logs)
         owned_by_caller(logs, recursive=True)
-    if run is not None:
-        record["events"] = sorted(run.events, key=lambda event: float(event["at"]))
-        record["facts"] = {**record["facts"], **run.facts}
-        write_events(directory / EVENTS_FILE, record)
-    return record
+    return run
 
 
 def run_name(turn: Turn, attempt: int) -> str:
@@ -150,7 +163,7 @@ def run_name(turn: Turn, attempt: int) -> str:
 
 
 def _conducted(run: LiveRun, record: dict[str, Any], tools: Tools) -> None:
-    """Fills the record as far as it comes."""
+    """Has the schedule played, and fills the record."""
     conductor = Conductor(run, run.traffic, tools.start, run.set_zero)
     observer, meter = tools.observer(run.network), tools.meter()
     try:

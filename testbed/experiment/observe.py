@@ -100,7 +100,7 @@ class Observer:
     def facts(self) -> dict[str, Any]:
         """By which means the network is what it is, and which nodes did not answer."""
         links = {
-            f"{link.intf1.name}-{link.intf2.name}": {"shape": str(link.shape), "mechanism": link.mechanism}
+            f"{link.intf1.name}-{link.intf2.name}": {"shape": link.described, "mechanism": link.mechanism}
             for link in self._network.links
         }
         return {

@@ -27,7 +27,11 @@ class SpecificationError(TestbedError):
 
 
 class Action(Protocol):
-    """Something that is done to the running network."""
+    """Something that is done to the running network.
+
+    Actions are carried out one after the other. A class with `beside = True` takes long by its nature, and those that
+    follow do not wait for it.
+    """
 
     def describe(self) -> str:
         """A few words for logs and plots: "ann's eth0 goes down"."""

@@ -40,6 +40,14 @@ ELSEWHERE = (
     Elsewhere(
         r"\.venv/bin/testbed reproduce slide.*", "takes many minutes", "tests/unit/report/test_report_reproduce.py"
     ),
+    Elsewhere(
+        r"make experiments?(-NAME)?( ARGS=.*)?", "takes many minutes", "tests/unit/experiment/test_all_experiments.py"
+    ),
+    Elsewhere(
+        r"\.venv/bin/python -m testbed\.experiment (show|export) .*",
+        "needs the result of an experiment",
+        "tests/emulation/test_experiments.py",
+    ),
     Elsewhere(r"make model-check", "takes minutes", "tests/unit/sal/test_model_check.py"),
     Elsewhere(r"(sudo|apt-get) .*", "changes the machine", None),
     Elsewhere(r"vagrant .*", "needs Vagrant and a hypervisor", None),

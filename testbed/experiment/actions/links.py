@@ -170,6 +170,7 @@ class Flap:
     """
 
     notice: ClassVar[str] = BY_LINK
+    beside: ClassVar[bool] = True
     node: str
     to: str
     count: int

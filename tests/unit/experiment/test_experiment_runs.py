@@ -71,12 +71,23 @@ def test_events_happen_at_their_time_and_only_for_whom_they_are_meant(tmp_path: 
     assert "for tcp" in [event["name"] for event in other["events"]]
 
 
-def test_a_long_action_holds_up_nothing(tmp_path: Path) -> None:
+def test_an_action_that_takes_long_by_its_nature_holds_up_nothing(tmp_path: Path) -> None:
+    class Long(Note):
+        beside = True
+
     world = World()
-    events = (Event(action=Note(world, "long", seconds=0.4), at=0.05), Event(action=Note(world, "short"), at=0.1))
+    events = (Event(action=Long(world, "long", seconds=0.4), at=0.05), Event(action=Note(world, "short"), at=0.1))
     record = one_run(world, tmp_path, events=events)
     assert [event["name"] for event in record["events"]] == ["short", "long"]
     assert record["events"][1]["at"] >= 0.45  # longer than the run of 0.3 s: its end is waited for
+
+
+def test_no_other_action_overtakes_one_that_is_late_and_traffic_does_not_wait(tmp_path: Path) -> None:
+    world = World()
+    events = (Event(action=Note(world, "slow", seconds=0.3), at=0.05), Event(action=Note(world, "next"), at=0.06))
+    record = one_run(world, tmp_path, events=events, traffic=(STREAM, LATER))
+    order = [event["name"] for event in record["events"]]
+    assert order == ["late starts", "late ends", "slow", "next"]
 
 
 def test_a_condition_triggers_its_action_after_a_pause(tmp_path: Path) -> None:
@@ -191,17 +202,14 @@ def test_ctrl_c_keeps_what_was_measured(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_within_a_run_stops_its_network(tmp_path: Path) -> None:
-    class Interrupted(Note):
-        def describe(self) -> str:
+    class Interrupted(Moved):
+        def holds(self, run: Any) -> bool:
             raise KeyboardInterrupt
 
     world = World()
-    event = Event(action=Interrupted(world, "x"), at=0.01)
-    laid = planned(with_scene(), runs=1)
-    # Put in after the check, which would meet the interruption.
-    broken = replace(laid, experiment=with_scene(events=(event,)))
+    laid = planned(with_scene(events=(Event(action=Note(world, "x"), when=Interrupted(1.0)),)), runs=1)
     with pytest.raises(KeyboardInterrupt):
-        live.carry_out(broken, laid.turns[0], 0, tmp_path, world.tools())
+        live.carry_out(laid, laid.turns[0], 0, tmp_path, world.tools())
     assert world.happened[-3:] == ["flow stopped", "network down", "logs collected"]
 
 
