@@ -88,7 +88,10 @@ def page() -> str:
     loader = griffe.GriffeLoader(search_paths=[ROOT], allow_inspection=False)
     parts = [_HEAD, "".join(f"* [{face.module}](#{_anchor(face)}): {face.subject}\n" for face in FACES)]
     for face in FACES:
-        parts += _module(loader.load(face.module), face)
+        package = face.module.partition(".")[0]
+        if package not in loader.modules_collection:  # each time, `load` would parse all of it again
+            loader.load(package)
+        parts += _module(loader.modules_collection[face.module], face)
     return "\n".join(parts).rstrip() + "\n"
 
 

@@ -61,10 +61,10 @@ def test_a_parser_is_described_without_running_the_command() -> None:
 
 
 def test_an_unknown_name_or_a_missing_docstring_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api, "FACES", (api.Face("testbed.errors", "Errors", ("Nothing",)),))
-    with pytest.raises(LookupError, match=r"testbed\.errors has no Nothing"):
+    monkeypatch.setattr(api, "FACES", (api.Face("topologies.declarations", "Links", ("Nothing",)),))
+    with pytest.raises(LookupError, match=r"topologies\.declarations has no Nothing"):
         api.page()
-    monkeypatch.setattr(api, "FACES", (api.Face("testbed.errors", "Errors", ("annotations",)),))
+    monkeypatch.setattr(api, "FACES", (api.Face("topologies.declarations", "Links", ("annotations",)),))
     with pytest.raises(LookupError, match="annotations of its own"):
         api.page()
 
