@@ -6,6 +6,7 @@ MAKEFLAGS += --no-print-directory
 PYTHON := .venv/bin/python
 ARGS ?=
 PYTEST_ARGS ?=
+UNIT_JOBS ?= 2
 
 help: ## list these targets
 	@echo "usage: make TARGET [ARGS=\"...\"]"
@@ -38,9 +39,9 @@ lint: setup ## ruff and mypy
 	@scripts/as-caller $(PYTHON) -m ruff check
 	@scripts/as-caller $(PYTHON) -m mypy
 
-test-unit: setup ## the tests that need no root and no network (PYTEST_ARGS="-k name")
+test-unit: setup ## the tests that need no root and no network (PYTEST_ARGS="-k name"; UNIT_JOBS=0 for one process, as --pdb needs)
 	@echo "== unit tests: without root"
-	@scripts/as-caller --unprivileged $(PYTHON) -m pytest -q tests/unit $(PYTEST_ARGS)
+	@scripts/as-caller --unprivileged $(PYTHON) -m pytest -q -n $(UNIT_JOBS) tests/unit $(PYTEST_ARGS)
 
 test-sandbox: setup ## the sandbox itself: processes, namespaces, what is left behind
 	@echo "== sandbox tests: namespaces of their own"
