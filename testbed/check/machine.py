@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from importlib import metadata
 
-from testbed import frameworks, isolation, requirements
+from testbed import frameworks, isolation, requirements, vm_requirements
 from testbed.check.findings import ABSENT, MISSING, OK, Finding
 from testbed.errors import TestbedError
 
@@ -35,6 +35,7 @@ def look() -> Iterator[Finding]:
     yield from _optional_programs()
     yield _packages()
     yield _ryu()
+    yield _real_vms()
 
 
 def _system() -> Finding:
@@ -118,6 +119,13 @@ def _ryu() -> Finding:
     obstacle = frameworks.ryu_obstacle()
     said = obstacle or "its environment .venv-ryu has not been made; os-ken, its continuation, is used"
     return Finding("original Ryu", ABSENT, said, "" if obstacle else "scripts/setup-ryu")
+
+
+def _real_vms() -> Finding:
+    absent = vm_requirements.missing()
+    if absent is None:
+        return Finding("real virtual machines", OK, "QEMU and a guest's kernel are there")
+    return Finding("real virtual machines", ABSENT, f"{absent}; their light form does without", "make setup-vm")
 
 
 def sandbox_missing(error: TestbedError) -> Finding:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from testbed.vm.requirements import missing
 from testbed.vm.virtual_machine import VirtualMachine
+from testbed.vm_requirements import missing
 
 __all__ = ["VirtualMachine", "missing"]

@@ -19,10 +19,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from testbed import processes, sandbox, symptoms
+from testbed import processes, sandbox, symptoms, vm_requirements
 from testbed.errors import TestbedError
 from testbed.ownership import make_directory, owned_by_caller
-from testbed.vm import kernel, requirements, tree
+from testbed.vm import kernel, tree
 
 KEPT = 3
 """So many images are kept, the ones used last; a tree that is worked on would fill the disk."""
@@ -50,17 +50,16 @@ class Image:
         return self.directory / "root.squashfs"
 
 
-def current(say: Callable[[str], None] = lambda line: None, directory: Path = requirements.DIRECTORY) -> Image:
+def current(say: Callable[[str], None] = lambda line: None, directory: Path = vm_requirements.DIRECTORY) -> Image:
     """The image of what this tree holds now, built if there is none; raises TestbedError."""
-    requirements.require()
+    vm_requirements.require()
     guest_kernel = kernel.find()
     image = Image(directory / "images" / key(tree.sources(), [guest_kernel.version, sys.version]))
     with lock(directory):
         if not image.directory.exists():
             say("building the guest's image")
             _build(image.directory, guest_kernel)
-        os.utime(image.directory)
-        _forget(image.directory.parent)
+        _forget_old(image.directory)
     return image
 
 
@@ -135,9 +134,13 @@ def _archive(directory: Path) -> bytes:
     return done.stdout
 
 
-def _forget(images: Path) -> None:
+def _forget_old(used: Path) -> None:
     """Remove all but the images used last. A guest that runs from one of them keeps its open files."""
-    found = [path for path in images.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    try:
+        os.utime(used)
+    except PermissionError:
+        return  # another user's tree, whose images are that user's to remove
+    found = [path for path in used.parent.iterdir() if path.is_dir() and not path.name.startswith(".")]
     for old in sorted(found, key=lambda path: path.stat().st_mtime)[:-KEPT]:
         shutil.rmtree(old, ignore_errors=True)
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from testbed import vm_requirements
 from testbed.errors import TestbedError
-from testbed.vm import requirements
 
 EARLY = ("virtio_pci", "virtio_blk", "squashfs")
 """What it takes to mount the root file system, in this order."""
@@ -31,7 +31,7 @@ class Kernel:
         return self.directory / "modules" / name
 
 
-def find(directory: Path = requirements.KERNEL) -> Kernel:
+def find(directory: Path = vm_requirements.KERNEL) -> Kernel:
     """The kernel in a directory; raises TestbedError when it is not whole."""
     try:
         version = (directory / "version").read_text().strip()

@@ -7,9 +7,8 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from testbed import processes
+from testbed import processes, vm_requirements
 from testbed.errors import TestbedError
-from testbed.vm import requirements
 from testbed.vm.channel import Channel
 from testbed.vm.controller_way import ControllerWay
 from testbed.vm.guest.names import AGENT_PORT, CONTROLLER_PORT
@@ -26,6 +25,8 @@ multiple keeps QEMU off that path (docs/vm-migration.md).
 HOST_MTU = 9000
 KERNEL_OPTIONS = (
     "console=ttyS0 quiet panic=-1 tsc=reliable mitigations=off random.trust_cpu=on rdinit=/init"
+    # On a busy machine the kernel's trial of an emulated timer fails, and it gives up.
+    " no_timer_check"
     # Freed memory is zeros, which a migration sends as one byte for a page.
     " init_on_free=1"
 )
@@ -73,7 +74,7 @@ class Machine:
         self._channel: Channel | None = None
         self.controller: ControllerWay | None = None
         logs.mkdir(parents=True, exist_ok=True)
-        argv = [requirements.QEMU, *devices(accelerator), "-display", "none", "-no-reboot"]
+        argv = [vm_requirements.QEMU, *devices(accelerator), "-display", "none", "-no-reboot"]
         argv += [] if boot else ["-incoming", "defer"]
         argv += ["-kernel", str(image.kernel), "-initrd", str(image.initial), "-append", KERNEL_OPTIONS]
         argv += ["-serial", f"file:{self._console}", "-qmp", f"unix:{self._path('qmp')},server=on,wait=off"]
@@ -99,6 +100,11 @@ class Machine:
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    @property
+    def hint(self) -> str:
+        """Where to look when something is wrong with it."""
+        return f"see {self._console}, and QEMU's own log {self._process.log}"
 
     @property
     def qmp(self) -> Monitor:
@@ -141,9 +147,7 @@ class Machine:
             lines = []
         words = " | ".join(line.strip() for line in lines if line.strip()) or "nothing"
         said = words[-_CONSOLE_CHARACTERS:]
-        return TestbedError(
-            f"{what}; its console says: {said}", f"see {self._console}, and QEMU's own log {self._process.log}"
-        )
+        return TestbedError(f"{what}; its console says: {said}", self.hint)
 
     def wait_running(self, *, after: float, timeout: float = RESTORE_SECONDS) -> None:
         """Wait until QEMU says that the guest runs; raises TestbedError."""

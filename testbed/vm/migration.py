@@ -50,7 +50,8 @@ def migrate(source: Machine, destination: Machine, address: str) -> Transfer:
     patience = _Patience(source, ordered)
 
     def meanwhile() -> None:
-        destination.check_alive()
+        if not destination.alive:
+            raise TestbedError(f"the QEMU that was to take {source.name} has ended", destination.hint)
         patience.look()
 
     resumed = destination.qmp.wait_event("RESUME", after=ordered, timeout=LIMIT_SECONDS, meanwhile=meanwhile)

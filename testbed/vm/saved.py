@@ -15,10 +15,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from testbed import processes, symptoms
+from testbed import processes, symptoms, vm_requirements
 from testbed.errors import TestbedError
 from testbed.ownership import owned_by_caller
-from testbed.vm import image, requirements
+from testbed.vm import image
 from testbed.vm.image import Image
 from testbed.vm.machine import KERNEL_OPTIONS, Machine, devices
 
@@ -54,8 +54,8 @@ class Booted:
 def booted(say: Callable[[str], None], logs: Path) -> Booted:
     """The state for what this tree holds now, made if there is none. In a sandbox only; raises TestbedError."""
     made = image.current(say)
-    version = processes.run([requirements.QEMU, "--version"]).splitlines()[0]
-    with image.lock(requirements.DIRECTORY):
+    version = processes.run([vm_requirements.QEMU, "--version"]).splitlines()[0]
+    with image.lock(vm_requirements.DIRECTORY):
         why_not = _kvm_obstacle(version)
         if not why_not:
             try:
@@ -78,6 +78,11 @@ def _state(made: Image, accelerator: str, version: str, say: Callable[[str], Non
 
 
 def _boot_and_save(made: Image, accelerator: str, path: Path, logs: Path) -> None:
+    if not os.access(path.parent, os.W_OK):
+        raise TestbedError(
+            f"cannot write the saved state of a guest in {path.parent}",
+            "whoever this tree belongs to makes it by starting a guest once",
+        )
     tap = ["ip", "tuntap", "add", "dev", _TAP, "mode", "tap", "vnet_hdr"]
     processes.run(tap)
     try:
@@ -85,8 +90,7 @@ def _boot_and_save(made: Image, accelerator: str, path: Path, logs: Path) -> Non
         try:
             seconds = BOOT_SECONDS[accelerator]
             if machine.connect_agent().wait_event("ready", timeout=seconds) is None:
-                machine.check_alive()
-                raise machine.complaint(f"a guest did not boot within {seconds:g} s")
+                raise machine.complaint(f"a guest did not boot, or not within {seconds:g} s")
             _save(machine, path)
         finally:
             machine.stop()
@@ -144,7 +148,7 @@ def _note_obstacle(version: str, why: str) -> None:
 def _obstacle_file(version: str) -> Path:
     """A verdict holds for this kernel, processor and QEMU."""
     facts = image.key([], [version, platform.release(), _processor()])
-    return requirements.DIRECTORY / f"without-kvm-{facts}"
+    return vm_requirements.DIRECTORY / f"without-kvm-{facts}"
 
 
 def _processor() -> str:

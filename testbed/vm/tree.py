@@ -15,9 +15,8 @@ import sysconfig
 from collections.abc import Iterable
 from pathlib import Path
 
-from testbed import processes, sandbox
+from testbed import processes, sandbox, vm_requirements
 from testbed.errors import TestbedError
-from testbed.vm import requirements
 from testbed.vm.kernel import Kernel
 
 GUEST = Path(__file__).parent / "guest"
@@ -121,9 +120,9 @@ def _package(name: str) -> Path:
 
 
 def _busybox(target: Path) -> None:
-    found = shutil.which(requirements.BUSYBOX)
+    found = shutil.which(vm_requirements.BUSYBOX)
     if found is None:
-        raise TestbedError("busybox is missing", requirements.REMEDY)
+        raise TestbedError("busybox is missing", vm_requirements.REMEDY)
     shutil.copy(found, target / "bin/busybox")
 
 

@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface
 from typing import Any
 
-from testbed import hosts
+from testbed import hosts, vm_requirements
 from testbed.errors import TestbedError
 from testbed.hosts import EmulatedNode
 from testbed.network import CONTROLLER_HOST, CONTROLLER_PORT, ServalNetwork
-from testbed.vm import migration, plug, requirements, saved
+from testbed.vm import migration, plug, saved
 from testbed.vm.bundle import bundle
 from testbed.vm.machine import HOST_MTU, Machine
 from testbed.vm.seat import Seat
@@ -76,7 +76,7 @@ class VirtualMachine:
         name: str = "vm",
         options: Mapping[str, Any] | None = None,
     ) -> None:
-        requirements.require()
+        vm_requirements.require()
         self._net = net
         self._name = name
         self._options = dict(options or {})
@@ -194,8 +194,7 @@ class VirtualMachine:
         if node is self._node:
             raise TestbedError(f"{self._name} is on {to} already")
         place, old = self._checked_place(node, address, gateway), self._place
-        # That the hosts reach each other is seen now, and not by QEMU in the middle of something.
-        hosts.run(self._node, ["ping", "-n", "-q", "-c", "1", "-W", "2", _address_of(node)])
+        self._check_way(node)
         flows = self._open_flows()
         seat = self._take_seat(node)
         try:
@@ -233,13 +232,21 @@ class VirtualMachine:
         try:
             left.machine.agent.order("expect", **place.order())
             return migration.migrate(left.machine, seat.machine, _address_of(seat.node))
-        except BaseException:
-            seat.leave()
-            try:
-                left.machine.agent.order("expect")
-            except TestbedError:
-                pass  # it does not run any more, of which what is raised tells
+        except TestbedError as error:
+            here = left.node.name if self._stays(left, seat) else "nowhere"
+            raise TestbedError(f"{error.message}; {self._name} is on {here}", error.hint) from None
+        except BaseException:  # Ctrl-C
+            self._stays(left, seat)
             raise
+
+    def _stays(self, left: Seat, seat: Seat) -> bool:
+        """After a failed migration: give the new seat up, and tell the guest to stay. Whether it runs where it was."""
+        seat.leave()
+        try:
+            left.machine.agent.order("expect")
+        except TestbedError:
+            return False  # it had stopped there already
+        return True
 
     def _arrived(self, machine: Machine) -> dict[str, Any]:
         """Wait until the moved guest has its new address; how it came to that, and how long that took by its clock."""
@@ -275,6 +282,17 @@ class VirtualMachine:
     def _take_seat(self, node: EmulatedNode) -> Seat:
         controller = (CONTROLLER_HOST, CONTROLLER_PORT) if self._net.has_controller else None
         return Seat.take(node, self._name, self._state(), controller=controller, logs=self._net.logs)
+
+    def _check_way(self, node: EmulatedNode) -> None:
+        """Raises TestbedError when the hosts do not reach each other: seen now, and not by QEMU on the way."""
+        address = _address_of(node)
+        try:
+            hosts.run(self._node, ["ping", "-n", "-q", "-c", "1", "-W", "2", address])
+        except TestbedError:
+            raise TestbedError(
+                f"{self._name} cannot move: {self._node.name} does not reach {node.name} ({address})",
+                f"see: {self._node.name} ping {address}, {self._node.name} ip route, {node.name} ip route",
+            ) from None
 
     def _checked_place(self, node: EmulatedNode, address: str, gateway: str) -> _Place:
         """Raises TestbedError when the address is not of the host's subnet, or somebody has it."""

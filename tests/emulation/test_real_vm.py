@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +17,8 @@ from testbed.errors import TestbedError
 from testbed.network import ServalNetwork
 from testbed.traffic.programs import Worker
 from testbed.traffic.samples import Progress
-from testbed.vm import VirtualMachine, missing
+from testbed.vm import VirtualMachine, migration, missing
+from testbed.vm.machine import Machine
 from testbed.vm_migration import PARTS
 from topologies.declarations import Declared, IpRouter
 
@@ -92,7 +96,7 @@ def finish(worker: Worker, zero: float) -> dict[str, Any]:
     return worker.order("finish", **order)
 
 
-@pytest.mark.deadline(120)  # the first guest boots, which the others need not
+@pytest.mark.deadline(240)  # the first guest boots, which the others need not
 def test_a_stream_goes_on_when_its_virtual_machine_moves(
     network: ServalNetwork, guest: VirtualMachine, workers: list[Worker]
 ) -> None:
@@ -127,6 +131,23 @@ def test_a_stream_goes_on_when_its_virtual_machine_moves(
     assert (guest.host, guest.address) == ("h2", "10.2.0.10")
     offset, uncertainty = guest.clock_offset()
     assert 0 < uncertainty < 1 and offset > 0
+
+
+def test_a_guest_whose_migration_fails_goes_on_where_it_was(
+    guest: VirtualMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there, address = guest.host, guest.address
+    migrate = migration.migrate
+
+    def dying(source: Machine, destination: Machine, at: str) -> migration.Transfer:
+        threading.Timer(0.2, os.kill, (destination.pid, signal.SIGKILL)).start()
+        return migrate(source, destination, at)
+
+    monkeypatch.setattr(migration, "migrate", dying)
+    to, place = ("h1", FIRST) if there == "h2" else ("h2", SECOND)
+    with pytest.raises(TestbedError, match=f"that was to take vm has ended; vm is on {there}"):
+        guest.move(to, address=place[0], gateway=place[1])
+    assert guest.host == there and guest.ask("status")["addresses"] == [address]
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,9 @@ from serval_node.capture.pcap import CapturedPacket
 from serval_node.wire.encapsulation import TO_SERVER, encapsulate
 from serval_node.wire.ipv4 import PROTOCOL_SERVAL, PROTOCOL_TCP, address, build_ipv4
 from serval_node.wire.sal_header import Control, ControlFlag, SalPacket, encode
+from testbed import vm_requirements
 from testbed.errors import TestbedError
-from testbed.vm import image, kernel, requirements, tree, witness
+from testbed.vm import image, kernel, tree, witness
 from testbed.vm.bundle import bundle, files
 from testbed.vm.guest.network import announces
 from testbed.vm.guest.ports import messages
@@ -58,13 +59,13 @@ def test_a_kernel_that_is_not_whole_is_told(tmp_path: Path) -> None:
 
 def test_each_missing_part_is_named(tmp_path: Path) -> None:
     there = {"sh": "dash"}
-    assert requirements.missing(machine="riscv64") == "guests are built for x86_64, and this machine is riscv64"
-    assert requirements.missing(programs={**there, "no-such-qemu": "qemu-system-x86"}) == (
+    assert vm_requirements.missing(machine="riscv64") == "guests are built for x86_64, and this machine is riscv64"
+    assert vm_requirements.missing(programs={**there, "no-such-qemu": "qemu-system-x86"}) == (
         "no qemu-system-x86 on this machine"
     )
-    assert "no guest's kernel" in str(requirements.missing(machine="x86_64", programs=there, kernel=tmp_path))
+    assert "no guest's kernel" in str(vm_requirements.missing(machine="x86_64", programs=there, kernel=tmp_path))
     (tmp_path / "version").write_text("6.1\n")
-    assert requirements.missing(machine="x86_64", programs=there, kernel=tmp_path) is None
+    assert vm_requirements.missing(machine="x86_64", programs=there, kernel=tmp_path) is None
 
 
 # -- the image's key
