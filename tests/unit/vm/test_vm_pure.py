@@ -20,7 +20,7 @@ from testbed.errors import TestbedError
 from testbed.vm import image, kernel, tree, witness
 from testbed.vm.bundle import bundle, files
 from testbed.vm.guest.network import announces
-from testbed.vm.guest.ports import messages
+from testbed.vm.guest.ports import Loop, messages
 
 GUEST, PEER, ELSEWHERE = "10.2.0.10", "10.0.0.1", "10.9.9.9"
 
@@ -139,6 +139,27 @@ def test_only_the_announcement_of_its_own_link_is_a_move() -> None:
         assert not announces(other, 2)
 
 
+def test_what_has_ended_in_a_round_of_the_loop_is_not_called_in_it() -> None:
+    """A port's news may end a connection that has something to read at the same time."""
+    loop, heard = Loop(), []
+    ends = [os.pipe() for _ in range(2)]
+    for reader, writer in ends:
+        os.write(writer, b"x")
+
+        def readable(reader: int = reader) -> None:
+            heard.append(reader)
+            for other, _ in ends:
+                loop.forget(other)
+
+        loop.watch(reader, readable)
+    loop.step(1.0)
+    loop.close()
+    assert len(heard) == 1
+    for reader, writer in ends:
+        os.close(reader)
+        os.close(writer)
+
+
 def test_half_a_line_is_passed_over() -> None:
     assert list(messages([b'"x": 1}', b'{"id": 1}', b"[1]", b"", b'{"id": 2}'])) == [{"id": 1}, {"id": 2}]
 
@@ -162,6 +183,7 @@ def test_a_move_is_seen_from_rsyn_to_data(udp: bool) -> None:
     seen = witness.look(
         [
             packet(1.0, "10.1.0.10", PEER, 0),  # from the old address, before it takes the new one
+            packet(1.5, GUEST, ELSEWHERE, ControlFlag.SYN, udp=udp),  # another flow
             packet(2.0, GUEST, PEER, RSYN, udp=udp),
             packet(2.5, PEER, GUEST, 0, udp=udp),
             packet(3.0, PEER, GUEST, ANSWER, udp=udp),
