@@ -157,8 +157,8 @@ def again(document: Mapping[str, Any]) -> str:
     words = [".venv/bin/python", "-m", f"experiments.{document['experiment']['name']}"]
     words += ["--quick"] if settings["quick"] else []
     words += ["--runs", str(settings["runs"]), "--seed", str(settings["seed"])]
-    words += ["--contenders", ",".join(settings["contenders"])] if settings["contenders"] else []
-    words += ["--points", settings["points"]] if settings["points"] else []
+    words += ["--contenders", ",".join(settings["contenders"])] if settings.get("contenders") else []
+    words += ["--points", settings["points"]] if settings.get("points") else []
     for name, value in settings["given"].items():
         words += ["--set", f"{name}={value:g}"]
     return shlex.join(words)

@@ -158,10 +158,14 @@ def _moments(times: Iterable[float]) -> str:
     return f"{len(ordered)} moments from {ordered[0]:.2f} to {ordered[-1]:.2f} s"
 
 
+def _of_how_many(count: int) -> str:
+    return "only one" if count == 1 else f"nearest to the median of {count}"
+
+
 def run_words(group: Group, run: RunRecord) -> str:
-    """ "run 7 of 10": its place among those of its contender and point."""
+    """ "run 7, the nearest to the median of 10", and why it is doubtful if it is."""
     kinds = "; ".join(dict.fromkeys(run.data["fidelity"]["kinds"]))  # the page has the whole reasons
-    place = f"run {run.data['number']}, the nearest to the median of {len(group.runs)}"
+    place = f"run {run.data['number']}, the {_of_how_many(len(group.runs))}"
     return f"{place}, {DOUBTFUL}: {kinds}" if doubtful(run) else place
 
 

@@ -110,6 +110,12 @@ def test_a_doubtful_run_is_the_typical_one_only_where_there_is_no_other(stored: 
     assert "nearest to the median of 6, DOUBTFUL: somebody else worked" in words(figure(document, "goodput"))
 
 
+def test_the_only_run_is_said_to_be_that(stored: dict[str, Any]) -> None:
+    document = copy.deepcopy(stored)
+    document["runs"] = [run for run in document["runs"] if run["repetition"] == 0]
+    assert "the only one" in words(figure(document, "goodput"))
+
+
 def test_all_runs_are_drawn_and_doubtful_ones_dotted() -> None:
     made = as_stored("all-runs")
     assert len(made.axes) == 4, "two contenders at two points"

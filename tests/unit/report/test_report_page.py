@@ -163,9 +163,12 @@ def test_who_meets_another_schedule_is_named(stored: dict[str, Any]) -> None:
     assert "Serval at rtt_ms=100; kernel TCP; MPTCP as it comes at rtt_ms=100" in text
 
 
-def test_parameters_that_were_set_are_part_of_the_command(stored: dict[str, Any]) -> None:
-    stored["settings"].update(given={"rtt_ms": 5.0}, quick=True)
-    assert page.again(stored) == ".venv/bin/python -m experiments.stored --quick --runs 6 --seed 7 --set rtt_ms=5"
+def test_what_was_chosen_is_part_of_the_command(stored: dict[str, Any]) -> None:
+    stored["settings"].update(given={"rtt_ms": 5.0}, quick=True, contenders=["serval", "tcp"], points="1,2")
+    assert page.again(stored) == (
+        ".venv/bin/python -m experiments.stored --quick --runs 6 --seed 7"
+        " --contenders serval,tcp --points 1,2 --set rtt_ms=5"
+    )
 
 
 def test_names_are_text_and_no_markup(stored: dict[str, Any]) -> None:
