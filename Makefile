@@ -22,6 +22,18 @@ topo-datacenter: setup ## the datacenter with its service router: a prompt at a 
 	@[ "$(CONTROLLER)" != ryu ] || scripts/as-caller scripts/setup-ryu
 	@scripts/privileged $(PYTHON) -m testbed run datacenter $(ARGS)
 
+topo-two-hosts: setup ## a client and a server on one wire: a prompt, or a tour (ARGS="--help")
+	@scripts/privileged $(PYTHON) -m testbed run two-hosts $(ARGS)
+
+topo-multihomed-server: setup ## a server with two interfaces, and clients (slide 46): a prompt, or a tour in which a flow moves
+	@scripts/privileged $(PYTHON) -m testbed run multihomed-server $(ARGS)
+
+topo-mobile-client: setup ## a client with WiFi and a cellular network (slide 45): a prompt, or a tour in which it changes between them
+	@scripts/privileged $(PYTHON) -m testbed run mobile-client $(ARGS)
+
+topo-vm-migration: setup ## hosts in different subnets and a virtual machine that moves (slide 47): a prompt, or a tour in which it does
+	@scripts/privileged $(PYTHON) -m testbed run vm-migration $(ARGS)
+
 topo-adhoc: setup ## hosts that find services by broadcast, without service router and controller: a prompt, or a tour (ARGS="--help")
 	@scripts/privileged $(PYTHON) -m testbed run adhoc $(ARGS)
 

@@ -51,6 +51,17 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(action=_run)
 
     command = commands.add_parser(
+        "topologies",
+        help="list the topologies with a picture each, or show one of them",
+        description="List the topologies, or show one as its options make it: picture, nodes, links, services.",
+    )
+    command.add_argument("topology", nargs="?", metavar="NAME", help="show this one (default: list all)")
+    command.add_argument(
+        "options", nargs=argparse.REMAINDER, metavar="OPTIONS", help="--svg FILE draws it; and the topology's own"
+    )
+    command.set_defaults(action=_topologies)
+
+    command = commands.add_parser(
         "mn",
         help="run Mininet's own mn, with Serval hosts by --host serval",
         description="Run Mininet's own mn in a new sandbox. Its switches are those of a private Open vSwitch, its"
@@ -161,6 +172,10 @@ def _quietly() -> list[str]:
 def _run(options: argparse.Namespace) -> int:
     inner = [*_quietly(), sys.executable, "-m", "testbed", "launch", options.topology, *options.options]
     return sandbox.run(inner, name=options.topology)
+
+
+def _topologies(options: argparse.Namespace) -> int:
+    return _inner("testbed.topology_command").main(options.topology, options.options)
 
 
 def _launch(options: argparse.Namespace) -> int:

@@ -16,6 +16,8 @@ from mininet.node import Node
 
 from testbed import processes
 from testbed.errors import TestbedError
+from testbed.mobility import multihoming
+from testbed.mobility.multihoming import Home
 from topologies.declarations import IpRouter
 
 HOSTS_DIRECTORY = Path("/run/testbed/hosts")
@@ -73,8 +75,14 @@ def end_shell(node: Node) -> None:
 class Interface(Intf):
     """An interface that keeps its addresses as data; `configure` of its node sets them all in one go."""
 
-    def config(self, mac: str | None = None, ip: str | None = None, **_unused: Any) -> dict[str, Any]:
+    gateway: str | None = None
+    """Of a host with several interfaces: the router of what leaves from this one's address (mobility.multihoming)."""
+
+    def config(
+        self, mac: str | None = None, ip: str | None = None, gateway: str | None = None, **_unused: Any
+    ) -> dict[str, Any]:
         self.mac = mac
+        self.gateway = gateway
         if ip is not None:
             self.ip, self.prefixLen = ip.split("/")
         return {}
@@ -106,6 +114,7 @@ class EmulatedNode(Node):
                 commands.append(f"address replace {interface.ip}/{interface.prefixLen} brd + dev {interface.name}")
             commands.append(f"link set {interface.name} up")
         commands += [" ".join(route_command("replace", *route)[1:]) for route in self.routes()]
+        commands += multihoming.rules(self.homes())
         # Few programs: in a large network their starts are most of the time that it takes.
         script(self, [f"sysctl -q -w {' '.join(settings)}", batch("ip", commands)])
 
@@ -116,7 +125,17 @@ class EmulatedNode(Node):
     def gateway(self) -> str | None:
         """The address of its default router."""
         words = (self.params.get("defaultRoute") or "").split()
-        return words[1] if words[:1] == ["via"] and len(words) > 1 else None
+        if words[:1] == ["via"] and len(words) > 1:
+            return words[1]
+        return next((home.gateway for home in self.homes()), None)
+
+    def homes(self) -> list[Home]:
+        """Its interfaces that have a gateway of their own, in their order."""
+        return [
+            Home(interface.name, interface.ip, int(interface.prefixLen), interface.gateway)
+            for interface in self.intfList()
+            if isinstance(interface, Interface) and interface.ip is not None and interface.gateway is not None
+        ]
 
     def routes(self) -> list[tuple[str, str]]:
         """The destination (a network, or `default`) of each declared route, and its way: "via 10.1.0.254"."""
@@ -125,6 +144,7 @@ class EmulatedNode(Node):
         return [
             *([(DEFAULT, default)] if default else []),
             *((destination, f"via {gateway}") for destination, gateway in declared),
+            *multihoming.routes(self.homes()),
         ]
 
     def addresses(self) -> list[str]:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
-import inspect
 import os
-import re
 import signal
 import sys
 import time
@@ -19,7 +17,7 @@ from types import FrameType
 from typing import NoReturn
 
 import topologies
-from testbed import calibration, failures, openvswitch, requirements, symptoms
+from testbed import calibration, failures, openvswitch, requirements, symptoms, topology_options
 from testbed.adhoc_tour import AdHocTour
 from testbed.calibration import Calibration
 from testbed.capture import SNAP_BYTES, Capture
@@ -28,11 +26,11 @@ from testbed.failures import RESULTS, keep_logs
 from testbed.isolation import in_user_namespace
 from testbed.link.emulated import netem_available
 from testbed.link.planned import check_links
+from testbed.moving_tours import TOURS
 from testbed.network import LOG_DIRECTORY, RUN_DIRECTORY, ServalNetwork
 from testbed.ownership import make_directory
 from testbed.prompt import Prompt
 from testbed.tour import Tour
-from testbed.words import did_you_mean
 from topologies import TopologyError
 from topologies.declarations import Declared
 
@@ -53,8 +51,8 @@ def run(topology: str, arguments: Sequence[str]) -> int:
     """Run a topology by name with its command-line options; returns the exit status."""
     try:
         kind = topologies.find(topology)
-        options = _parser(topology, kind).parse_args(_joined(arguments, kind))
-        topo = kind(**_parameters(kind, options))
+        options = _parser(topology, kind).parse_args(topology_options.joined(arguments, kind))
+        topo = kind(**topology_options.parameters(kind, options))
         check_links(topo)
         apps = getattr(options, "app", [])  # a network without a controller has no such option
         _check_apps(apps)
@@ -146,6 +144,8 @@ class _Run:
         if sys.stdin.isatty() and not self.options.tour:
             Prompt(self.net)
             return 0
+        if self.topology in TOURS:
+            return TOURS[self.topology](self.net, say).run()
         if not self.net.has_controller:
             return AdHocTour(self.net, say).run()
         asked, _ = calibration.asked([link.shape for link in self.net.links])
@@ -222,19 +222,15 @@ def banner(net: ServalNetwork, measured: Calibration | None) -> list[str]:
     clients = [host for host in net.serval_hosts if not _serves(topo, host.name) and host not in net.routers]
     # Mininet's order is that of names; a person's is that of addresses, as in the topology's file.
     clients.sort(key=lambda host: IPv4Address(host.addresses()[0]))
-    datapath = openvswitch.datapath_type()
-    where = "kernel" if datapath.name == "system" else "user space"
     plain = [host.name for host in net.hosts if host not in net.serval_hosts]
     lines = [
         "",
         f"network built in {net.start_seconds:.1f} s: {len(net.serval_hosts)} Serval nodes, {len(net.links)} links",
         f"  clients          {_named(clients)}",
-        f"  plain IP routers {', '.join(plain) or 'none'} (no Serval)",
+        f"  other nodes      {', '.join(plain) or 'none'} (no Serval)",
         f"  service router   {_named(net.routers)}{' for *.' + ', *.'.join(topo.providers) if net.routers else ''}",
         *(f"  {service.name:16} on {', '.join(service.hosts)}" for service in topo.services),
-        f"  switches         {', '.join(switch.name for switch in net.switches)};"
-        f" {'OpenFlow 1.3' if net.has_controller else 'learning by themselves'}, Open vSwitch's datapath"
-        f" in {where} ({datapath.reason})",
+        f"  switches         {_switches(net)}",
         f"  delay and loss   {_impairments(net)}",
         f"  controller       {_controller(net)}",
     ]
@@ -247,6 +243,19 @@ def banner(net: ServalNetwork, measured: Calibration | None) -> list[str]:
     lines += ["try:", f"  {client} curl http://{service}/"]
     lines += [f"  {client} serval trace {service}", "  tables", "(help lists more)"]
     return lines
+
+
+def _switches(net: ServalNetwork) -> str:
+    """What joins links: OpenFlow switches, Linux bridges, or nothing."""
+    bridges = [switch.name for switch in net.switches if switch not in net.fabric]
+    parts = [f"{', '.join(bridges)}; Linux bridges, in the kernel"] if bridges else []
+    if net.fabric:
+        datapath = openvswitch.datapath_type()
+        how = "OpenFlow 1.3" if net.has_controller else "learning by themselves"
+        where = "kernel" if datapath.name == "system" else "user space"
+        names = ", ".join(switch.name for switch in net.fabric)
+        parts.insert(0, f"{names}; {how}, Open vSwitch's datapath in {where} ({datapath.reason})")
+    return "; ".join(parts) or "none"
 
 
 def _controller(net: ServalNetwork) -> str:
@@ -266,7 +275,7 @@ def _serves(topo: Declared, name: str) -> bool:
 
 
 def _named(members: Sequence[object]) -> str:
-    return ", ".join(f"{member.name} {member.addresses()[0]}" for member in members) or "none"  # type: ignore[attr-defined]
+    return ", ".join(" ".join([member.name, *member.addresses()]) for member in members) or "none"  # type: ignore[attr-defined]
 
 
 def _impairments(net: ServalNetwork) -> str:
@@ -284,10 +293,7 @@ def _apps(names: Sequence[str], *, fabric: bool = False) -> list[str]:
 
 
 def _parser(topology: str, kind: type[Declared]) -> argparse.ArgumentParser:
-    # An abbreviation would be taken for whatever it is the beginning of, and a typing error with it.
-    parser = _Parser(prog=f"testbed run {topology}", description=kind.summary, allow_abbrev=False)
-    for name, text in kind.parameters.items():
-        parser.add_argument(_option(name), dest=name, metavar="X", help=text)
+    parser = topology_options.parser(f"testbed run {topology}", kind)
     parser.add_argument(
         "--capture",
         nargs="?",
@@ -325,53 +331,6 @@ def _add_apps(parser: argparse.ArgumentParser) -> None:
         " handles are those of controllers.api; repeatable",
     )
     parser.add_argument("--fabric", action="store_true", help="with --app: the switch fabric rules the switches anyway")
-
-
-class _Parser(argparse.ArgumentParser):
-    """Errors in two lines: what is wrong, and where all options are listed."""
-
-    def error(self, message: str) -> NoReturn:
-        unknown = message.partition("unrecognized arguments: ")[2].split()
-        known = [option for action in self._actions for option in action.option_strings]
-        near = did_you_mean(unknown[0].partition("=")[0], known) if unknown else ""
-        report(TestbedError(f"{self.prog.split()[-1]}: {message}{near}", f"all options: {self.prog} --help"))
-        raise SystemExit(2)
-
-
-def _joined(arguments: Sequence[str], kind: type[Declared]) -> list[str]:
-    """`--delay -5ms` as `--delay=-5ms`: argparse would say that --delay lacks its value, and not what is wrong."""
-    joined: list[str] = []
-    for word in arguments:
-        if joined and joined[-1] in map(_option, kind.parameters) and re.match(r"-\.?\d", word):
-            joined[-1] += f"={word}"
-        else:
-            joined.append(word)
-    return joined
-
-
-def _option(parameter: str) -> str:
-    return f"--{parameter.replace('_', '-')}"
-
-
-def _parameters(kind: type[Declared], options: argparse.Namespace) -> dict[str, int | float | str]:
-    """The given parameters of a topology, as numbers where the topology wants numbers; raises ValueError."""
-    defaults = inspect.signature(kind.build).parameters
-    given = {name: value for name in kind.parameters if (value := getattr(options, name)) is not None}
-    return {
-        name: text if isinstance(defaults[name].default, str) else _number(_option(name), text)
-        for name, text in given.items()
-    }
-
-
-def _number(option: str, text: str) -> int | float:
-    try:
-        return int(text)
-    except ValueError:
-        pass  # perhaps with a fraction
-    try:
-        return float(text)
-    except ValueError:
-        raise ValueError(f"{option}: {text!r} is no number") from None
 
 
 def _snap(text: str) -> int:

@@ -28,10 +28,12 @@ from testbed.hosts import EmulatedNode, PlainHost, PlainRouter, ServalHost
 from testbed.link import status
 from testbed.link.emulated import EmulatedLink, remove
 from testbed.link.planned import check_links
+from testbed.mobility.light_vm import LightVm
 from testbed.services import Instance
-from testbed.switches import FabricSwitch
+from testbed.switches import FabricSwitch, KernelBridge
+from testbed.vm_migration import VmForm
 from testbed.words import did_you_mean
-from topologies.declarations import IpRouter, Service
+from topologies.declarations import Bridge, IpRouter, Service
 
 RUN_DIRECTORY = Path("/run/testbed")
 LOG_DIRECTORY = RUN_DIRECTORY / "logs"
@@ -110,6 +112,7 @@ class ServalNetwork(Mininet):
         self.say = say
         self.instances: list[Instance] = []
         self.warnings: list[str] = []
+        self.vms: dict[str, VmForm] = {}
         self.start_seconds = 0.0
         self._undo: list[tuple[str, Callable[[], object]]] = []
         self._launcher: nodes.Launcher | None = None
@@ -125,6 +128,9 @@ class ServalNetwork(Mininet):
             cls = PlainRouter
         return super().addHost(name, cls=cls, **params)
 
+    def addSwitch(self, name: str, cls: type[Node] | None = None, **params: Any) -> Node:
+        return super().addSwitch(name, cls=KernelBridge if cls is Bridge else cls, **params)
+
     def configHosts(self) -> None:
         """Set addresses, routes and sysctls of all hosts; raises TestbedError."""
         for host in self.hosts:
@@ -133,6 +139,11 @@ class ServalNetwork(Mininet):
             host.configure()
 
     # -- views
+
+    @property
+    def fabric(self) -> list[FabricSwitch]:
+        """The OpenFlow switches; the others are plain bridges."""
+        return [switch for switch in self.switches if isinstance(switch, FabricSwitch)]
 
     @property
     def serval_hosts(self) -> list[ServalHost]:
@@ -277,6 +288,15 @@ class ServalNetwork(Mininet):
         self._controller = controller = self._launch_controller()
         controller.wait_ready(partial(controller_ready, controller))
 
+    def vm(self, name: str) -> VmForm:
+        """A virtual machine of either form; raises TestbedError that lists them."""
+        if name not in self.vms:
+            there = ", ".join(self.vms)
+            raise TestbedError(
+                f"no virtual machine {name!r}{did_you_mean(name, self.vms)}; there are: {there or 'none'}"
+            )
+        return self.vms[name]
+
     def restart_node(self, name: str) -> None:
         """Start the Serval node of a host again after it has ended, until the controller knows it; raises TestbedError.
 
@@ -386,16 +406,13 @@ class ServalNetwork(Mininet):
         return wanted == any(target["action"] == "demux" for entry in entries for target in entry["targets"])
 
     def targets(self, node: ServalHost, service: str) -> set[str]:
-        """The addresses to which a node's rule for exactly this service forwards."""
+        """Where a node's rules for exactly this service lead: the addresses of FORWARD, its own for DEMUX."""
         # Asked by name, the node also learns the name, which its tables then show.
         prefix = nodes.ask(node, "resolve", service=service)["prefix"]
-        return {
-            target["address"]
-            for entry in nodes.ask(node, "table")["entries"]
-            if entry["prefix"] == prefix
-            for target in entry["targets"]
-            if target["action"] == "forward"
-        }
+        entries = [entry for entry in nodes.ask(node, "table")["entries"] if entry["prefix"] == prefix]
+        found = [target for entry in entries for target in entry["targets"]]
+        own = {node.addresses()[0] for target in found if target["action"] == "demux"}
+        return own | {target["address"] for target in found if target["action"] == "forward"}
 
     def wait(self, what: str, ready: Callable[[], bool], *, log: Path, timeout: float = COMPLETE_SECONDS) -> None:
         """Ask `ready` until it says so; raises TestbedError naming the log when it does not in time (seconds)."""
@@ -443,8 +460,12 @@ class ServalNetwork(Mininet):
             nodes.appoint_router(self.serval_hosts)
 
     def _start_switches(self) -> None:
-        self.undo_at_stop("switches", lambda: switches.stop(self.switches))
-        switches.start(self.switches, f"tcp:{CONTROLLER_HOST}:{CONTROLLER_PORT}" if self.has_controller else None)
+        self.undo_at_stop("switches", lambda: switches.stop(self.fabric))
+        switches.start(self.fabric, f"tcp:{CONTROLLER_HOST}:{CONTROLLER_PORT}" if self.has_controller else None)
+        for switch in self.switches:
+            if isinstance(switch, KernelBridge):
+                self.undo_at_stop(f"the bridge {switch.name}", switch.stop)
+                switch.start()
 
     def _shape(self) -> None:
         userspace = openvswitch.datapath_type().name == "user"
@@ -460,6 +481,10 @@ class ServalNetwork(Mininet):
         channel = (CONTROLLER_HOST, CONTROLLER_PORT) if self.has_controller else None
         self._configurations = nodes.configurations(self.serval_hosts, addresses, self.providers, channel)
         self.warnings += self._launcher.start(self.serval_hosts, self._configurations)
+        for host in self.serval_hosts:
+            if host.params.get("vm"):
+                self.vms[host.name] = vm = LightVm(self, host.name)
+                self.undo_at_stop(f"the programs of {host.name}", vm.stop)
 
     def _introduce(self) -> None:
         """Let the fabric learn where each host is: to a host that it knows it leads without the controller (S58)."""
@@ -488,6 +513,6 @@ class ServalNetwork(Mininet):
         # Without the fabric the switches belong to other apps; then only their being connected can be seen.
         return (
             status.get("fabric_ready", True)
-            and len(status.get("switches", status.get("connected_switches", ()))) == len(self.switches)
+            and len(status.get("switches", status.get("connected_switches", ()))) == len(self.fabric)
             and set(status["nodes"]) == {host.name for host in self.serval_hosts}
         )

@@ -1,14 +1,16 @@
-"""The run's OpenFlow switches: bridges of the private Open vSwitch, made in one transaction, readiness observed."""
+"""The run's switches: bridges of the private Open vSwitch, made in one transaction, and plain Linux bridges."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from mininet.node import OVSSwitch
 
-from testbed import openvswitch, processes
+from testbed import hosts, openvswitch, processes
 from testbed.errors import TestbedError
+from topologies.declarations import Bridge
 
 MAX_BACKOFF_MS = 1000  # the least that Open vSwitch takes
 
@@ -58,6 +60,22 @@ class FabricSwitch(OVSSwitch):
     def stop(self, deleteIntfs: bool = True) -> None:
         """Take the bridge away; its interfaces belong to the links."""
         processes.run(["ovs-vsctl", "--if-exists", "del-br", self.name])
+
+
+class KernelBridge(Bridge):
+    """A Linux bridge, made by checked commands. Its ports forward at once: there is no spanning tree."""
+
+    def start(self, controllers: Sequence[Any] = ()) -> None:
+        """Raises TestbedError."""
+        ports = [interface.name for interface in self.intfList() if interface.name != "lo"]
+        commands = [f"link add {self.name} type bridge stp_state 0 forward_delay 0 mcast_snooping 0"]
+        commands += [f"link set {port} master {self.name} up" for port in ports]
+        processes.run(["sh", "-ec", hosts.batch("ip", [*commands, f"link set {self.name} up"])])
+
+    def stop(self, deleteIntfs: bool = True) -> None:
+        """Take the bridge away; its interfaces belong to the links."""
+        if Path(f"/sys/class/net/{self.name}").exists():
+            processes.run(["ip", "link", "del", self.name])
 
 
 def start(switches: Sequence[FabricSwitch], controller: str | None) -> None:

@@ -11,9 +11,21 @@ from collections.abc import Mapping
 from topologies.ad_hoc import AdHocNetwork
 from topologies.datacenter import Datacenter
 from topologies.declarations import Declared, TopologyError
+from topologies.mobile_client import MobileClient
+from topologies.multihomed_server import MultihomedServer
 from topologies.replicas import Replicas
+from topologies.two_hosts import TwoHosts
+from topologies.vm_migration import VmMigration
 
-TOPOLOGIES: Mapping[str, type[Declared]] = {"adhoc": AdHocNetwork, "datacenter": Datacenter, "replicas": Replicas}
+TOPOLOGIES: Mapping[str, type[Declared]] = {
+    "two-hosts": TwoHosts,
+    "datacenter": Datacenter,
+    "replicas": Replicas,
+    "multihomed-server": MultihomedServer,
+    "mobile-client": MobileClient,
+    "vm-migration": VmMigration,
+    "adhoc": AdHocNetwork,
+}
 
 
 def find(name: str) -> type[Declared]:

@@ -23,14 +23,12 @@ if "__file__" not in globals():
     # `mn --custom` runs this file by itself, and under sudo nothing else leads to the package around it.
     sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(sys._getframe().f_code.co_filename))))
 
-from topologies.declarations import Declared, Service, TopologyError
+from topologies.declarations import Declared
+from topologies.parts import PROVIDER, PROVIDER_BLOCK, impairments, web, within
 
 CLIENT, RELAY, ROUTER = "ann", "dan", "cleo"
 INSTANCES = ("ben", "cal", "bea", "cid", "bob", "coy")
 CHAIN = ("eve", "fay", "gus", "hal", "ida", "jon", "kim", "leo", "mia", "ned", "ona", "pam")
-PROVIDER, PROVIDER_BLOCK = "example", 0x5E7A1E
-WEB_COMMAND = ("/usr/bin/python3", "-m", "http.server", "80", "--directory", "/run/serval/www")
-WEB_PAGE = "This is {host}, one of the instances of {service}.\n"
 _RELAY_ADDRESS, _ROUTER_ADDRESS = 100, 200
 
 
@@ -59,23 +57,19 @@ class AdHocNetwork(Declared):
         delay: str = "1ms",
         loss: float = 0,
     ) -> None:
-        instances = _within("instances", instances, 1, len(INSTANCES))
-        chain = _within("chain", chain, 0, len(CHAIN))
-        self._options = {"role": "host", "adhoc": True, "adhoc_hops": _within("hops", hops, 1, 19), "find_router": True}
+        instances = within("instances", instances, 1, len(INSTANCES))
+        chain = within("chain", chain, 0, len(CHAIN))
+        self._options = {"role": "host", "adhoc": True, "adhoc_hops": within("hops", hops, 1, 19), "find_router": True}
         self._link = {"bw": float(rate)}
         names = INSTANCES[:instances]
         switch = self.addSwitch("s1")
         for number, name in enumerate((CLIENT, *names), 1):
             self._add_host(name, number, switch)
-        if _within("router", router, 0, 1):
+        if within("router", router, 0, 1):
             self._add_host(ROUTER, _ROUTER_ADDRESS, switch, role="router", serves=[PROVIDER], find_router=False)
-        impairment = {key: value for key, value in (("delay", delay), ("loss", float(loss))) if value not in ("0", 0.0)}
-        self._add_chain(switch, (RELAY, *CHAIN[:chain]), impairment)
+        self._add_chain(switch, (RELAY, *CHAIN[:chain]), impairments(delay, loss))
         self.providers = {PROVIDER: PROVIDER_BLOCK}
-        self.services = [
-            Service(f"web.{PROVIDER}", names, WEB_COMMAND, WEB_PAGE),
-            Service(f"far.{PROVIDER}", (CHAIN[chain - 1] if chain else RELAY,), WEB_COMMAND, WEB_PAGE),
-        ]
+        self.services = [web(*names), web(CHAIN[chain - 1] if chain else RELAY, label="far")]
 
     def _add_host(self, name: str, number: int, switch: str, **serval: object) -> None:
         gateway = f"via 10.9.0.{_RELAY_ADDRESS}"
@@ -99,12 +93,6 @@ class AdHocNetwork(Declared):
             else:
                 near = {"ip": f"10.9.{number}.1/24"}
                 self.addLink(name, names[number - 1], params2=near, **self._link, **impairment)
-
-
-def _within(name: str, value: int, low: int, high: int) -> int:
-    if not isinstance(value, int) or not low <= value <= high:
-        raise TopologyError(f"{name} must be a whole number from {low} to {high}, not {value!r}")
-    return value
 
 
 topos = {"adhoc": AdHocNetwork}

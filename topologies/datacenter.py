@@ -21,21 +21,17 @@ if "__file__" not in globals():
     # `mn --custom` runs this file by itself, and under sudo nothing else leads to the package around it.
     sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(sys._getframe().f_code.co_filename))))
 
-from topologies.declarations import Declared, IpRouter, Service, TopologyError
+from topologies.declarations import Declared, IpRouter
+from topologies.parts import PROVIDER, PROVIDER_BLOCK, bulk, impairments, web, within
 
 CLIENT_NAMES = ("ann", "ben", "abe", "bea", "ada", "bob")
 ROUTER_NAME = "cleo"
 INSTANCE_NAMES = (
     "dan", "eve", "fay", "gus", "hal", "ida", "jon", "kim", "leo", "mia", "ned", "ona", "pam", "quin", "ros", "sam"
 )  # fmt: skip
-PROVIDER, PROVIDER_BLOCK = "example", 0x5E7A1E
 INTERNET_GATEWAY, DATACENTER_GATEWAY = "10.1.255.254", "10.2.255.254"
 WAN_INTERNET, WAN_DATACENTER = "10.0.0.1", "10.0.0.2"
 MAX_CLIENTS, MAX_RACKS, MAX_PER_RACK = 250, 100, 250
-
-WEB_COMMAND = ("/usr/bin/python3", "-m", "http.server", "80", "--directory", "/run/serval/www")
-WEB_PAGE = "This is {host}, one of the instances of {service}.\n"
-BULK_COMMAND = ("iperf3", "--server")
 
 
 class Datacenter(Declared):
@@ -65,7 +61,7 @@ class Datacenter(Declared):
         loss: float = 0,
     ) -> None:
         racks, hosts, clients, spines = (
-            _count(name, value, limit)
+            within(name, value, 1, limit)
             for name, value, limit in (
                 ("racks", racks, MAX_RACKS),
                 ("hosts", hosts, MAX_PER_RACK),
@@ -80,10 +76,7 @@ class Datacenter(Declared):
         self._build_wan(float(rate if wan_rate is None else wan_rate), delay, float(loss))
         instances = self._build_datacenter(names, racks, hosts, spines)
         self.providers = {PROVIDER: PROVIDER_BLOCK}
-        self.services = [
-            Service(f"web.{PROVIDER}", tuple(instances), WEB_COMMAND, WEB_PAGE),
-            Service(f"bulk.{PROVIDER}", (instances[-1],), BULK_COMMAND),
-        ]
+        self.services = [web(*instances), bulk(instances[-1])]
 
     def _build_internet(self, clients: list[str]) -> None:
         access = self._add_switch()
@@ -95,9 +88,7 @@ class Datacenter(Declared):
     def _build_wan(self, rate: float, delay: str, loss: float) -> None:
         self.addHost("r2", cls=IpRouter, ip=None, routes=[("10.1.0.0/16", WAN_INTERNET)])
         ends = {"params1": {"ip": f"{WAN_INTERNET}/30"}, "params2": {"ip": f"{WAN_DATACENTER}/30"}}
-        wanted = {"delay": delay, "loss": loss}
-        impairment = {name: value for name, value in wanted.items() if str(value) not in ("0", "0.0", "0ms", "")}
-        self.addLink("r1", "r2", bw=rate, **impairment, **ends)
+        self.addLink("r1", "r2", bw=rate, **impairments(delay, loss), **ends)
 
     def _build_datacenter(self, names: Iterator[str], racks: int, hosts: int, spines: int) -> list[str]:
         spine = [self._add_switch() for _ in range(spines)]
@@ -122,12 +113,6 @@ class Datacenter(Declared):
     def _add_serval(self, name: str, address: str, gateway: str, switch: str, serval: Mapping[str, object]) -> None:
         self.addHost(name, ip=f"{address}/16", defaultRoute=f"via {gateway}", serval=dict(serval))
         self.addLink(name, switch, **self._link)
-
-
-def _count(name: str, value: int, limit: int) -> int:
-    if not isinstance(value, int) or not 1 <= value <= limit:
-        raise TopologyError(f"{name} must be a whole number from 1 to {limit}, not {value!r}")
-    return value
 
 
 def _names(clients: int, instances: int) -> Iterator[str]:

@@ -5,10 +5,16 @@ Node options that the testbed reads (Mininet passes them through, so `mn --custo
     serval={"role": "router", "serves": ["example"]}   a service router responsible for these providers' blocks
     serval={..., "adhoc": True}                     more of serval_node.daemon.config, from its line auto_migrate on
     routes=[("10.2.0.0/16", "10.0.0.2")]             static routes of a host or an IpRouter
+    vm={"on": "hal", ...}                             a virtual machine in its light form (testbed.mobility.light_vm)
     ip_forward=True                                  a host that forwards IP packets, as an IpRouter does
 Link options have Mininet's names and units: bw (Mbit/s), delay and jitter ("5ms", one way), loss (percent),
 max_queue_size (frames); in params1 and params2 for what leaves by that end alone. impairable=True: delay, loss and
-holes may come later (docs/links.md).
+holes may come later (docs/links.md). An end of a link also has
+    params1={"ip": "10.2.0.1/24"}                    an address, for all interfaces but the first, which may have the
+                                                     host's option `ip`
+    params1={"ip": "10.2.0.1/24", "gateway": "10.2.0.254"}   of a host with several interfaces: what leaves from this
+                                                     address goes by this interface and this gateway (policy routing);
+                                                     the first interface's gateway is also the host's default router
 """
 
 from __future__ import annotations
@@ -18,8 +24,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from mininet.node import Node
+from mininet.node import Node, Switch
 from mininet.topo import Topo
+
+from topologies import subnets
 
 PROVIDER_BITS = 24
 ORIGINAL_BLOCKS = 0x100  # blocks 0x0000xx hold the original implementation's decimal serviceIDs
@@ -57,6 +65,21 @@ class IpRouter(Node):
         return result
 
 
+class Bridge(Switch):
+    """A Linux bridge: a switch in the kernel that learns by itself, much faster than Open vSwitch in user space."""
+
+    def start(self, controllers: list[Any]) -> None:
+        self.cmd(f"ip link add {self.name} type bridge mcast_snooping 0")
+        for interface in self.intfList():
+            if interface.name != "lo":
+                self.cmd(f"ip link set {interface.name} master {self.name} up")
+        self.cmd(f"ip link set {self.name} up")
+
+    def stop(self, deleteIntfs: bool = True) -> None:
+        self.cmd(f"ip link del {self.name}")
+        super().stop(deleteIntfs)
+
+
 class Declared(Topo):
     """A Topo that says which providers and services it has. Subclasses fill `providers` and `services` in build().
 
@@ -81,7 +104,13 @@ class Declared(Topo):
         return [name for name, options in self.serval_nodes().items() if options["role"] == "router"]
 
     def check(self) -> None:
-        """Blocks are valid and distinct; services stand on Serval hosts of declared providers; else TopologyError."""
+        """Blocks are valid and distinct; services stand on Serval hosts of declared providers; each wire has a subnet
+        of its own; else TopologyError.
+        """
+        try:
+            subnets.check(self)
+        except subnets.AddressError as error:
+            raise TopologyError(str(error)) from None
         self._check_providers()
         nodes = self.serval_nodes()
         for name, options in nodes.items():

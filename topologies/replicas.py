@@ -20,8 +20,8 @@ if "__file__" not in globals():
     # `mn --custom` runs this file by itself, and under sudo nothing else leads to the package around it.
     sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(sys._getframe().f_code.co_filename))))
 
-from topologies.datacenter import BULK_COMMAND, PROVIDER, PROVIDER_BLOCK, WEB_COMMAND, WEB_PAGE
 from topologies.declarations import Declared, IpRouter, Service, TopologyError
+from topologies.parts import BULK_COMMAND, PROVIDER, PROVIDER_BLOCK, WEB_COMMAND, WEB_PAGE
 
 SERVICE = f"web.{PROVIDER}"
 BALANCER = "lb"

@@ -18,7 +18,7 @@ from mininet.node import Node, OVSSwitch
 
 from testbed import hosts, processes
 from testbed.errors import TestbedError
-from testbed.link import end
+from testbed.link import end, veth
 from testbed.link.planned import without_relay
 from testbed.link.relay_process import LinkRelay, carries_udp_segments
 from testbed.link.shape import Shape, shapes
@@ -110,8 +110,7 @@ class EmulatedLink(Link):
         for node, name, address, wire in zip(
             (node1, node2), (intfname1, intfname2), (addr1, addr2), self.wire_ends, strict=True
         ):
-            pair = ["ip", "link", "add", "name", name, "address", address, "type", "veth", "peer", "name", wire]
-            hosts.run(node, [*pair, "netns", str(os.getpid())])
+            hosts.run(node, [*veth.command(name, address, wire), "netns", str(os.getpid())])
             processes.run(["ip", "link", "set", wire, "up"])
 
     def apply(self, *, userspace_switches: bool, logs: Path, seed: int | None = None) -> None:
@@ -242,5 +241,4 @@ def _wire_name(interface: str) -> str:
 
 
 def _add_pair(node1: Node, name1: str, address1: str, node2: Node, name2: str, address2: str) -> None:
-    pair = ["ip", "link", "add", "name", name1, "address", address1, "type", "veth"]
-    hosts.run(node1, [*pair, "peer", "name", name2, "address", address2, "netns", str(node2.pid)])
+    hosts.run(node1, [*veth.command(name1, address1, name2), "address", address2, "netns", str(node2.pid)])

@@ -9,6 +9,7 @@ Each is a value: `describe`, `check` (pure; names the place) and `carry_out`, as
 from testbed.experiment.actions.balancing import Balance, Leave, SetPolicy
 from testbed.experiment.actions.flows import Answered, Migrate, MovedBytes
 from testbed.experiment.actions.links import BlackHole, CarrierLost, ChangeLink, Flap, LinkDown, LinkUp
+from testbed.experiment.actions.moving import MoveInterface, MoveVm
 from testbed.experiment.actions.processes import (
     CrashController,
     Freeze,
@@ -35,6 +36,8 @@ __all__ = [
     "LinkDown",
     "LinkUp",
     "Migrate",
+    "MoveInterface",
+    "MoveVm",
     "MovedBytes",
     "RestartNode",
     "SetPolicy",

@@ -21,6 +21,8 @@ from testbed.experiment.actions import (
     LinkUp,
     Migrate,
     MovedBytes,
+    MoveInterface,
+    MoveVm,
     RestartNode,
     StartController,
     StartInstance,
@@ -31,6 +33,8 @@ from testbed.experiment.actions import (
 from testbed.experiment.actions.places import LinkEnd, find_end
 from testbed.experiment.schedule import SpecificationError
 from topologies.declarations import Declared, IpRouter, Service
+from topologies.mobile_client import MobileClient
+from topologies.vm_migration import VmMigration
 
 TRAFFIC = ("flow1", "web")
 
@@ -184,3 +188,58 @@ def test_conditions_hold_from_their_count_on() -> None:
     assert MovedBytes("flow1", 1000).holds(run)  # type: ignore[arg-type]
     assert Answered("web", 20).holds(run)  # type: ignore[arg-type]
     assert not Answered("web", 21).holds(run)  # type: ignore[arg-type]
+
+
+def to_cell(**changes: Any) -> MoveInterface:
+    wanted = {"host": "ann", "interface": "eth0", "to": "cell", "address": "10.2.0.1/24", "gateway": "10.2.0.254"}
+    return MoveInterface(**{**wanted, **changes})
+
+
+def to_ian(**changes: Any) -> MoveVm:
+    return MoveVm(**{"vm": "vic", "to": "ian", "address": "10.2.2.10/24", "gateway": "10.2.2.254", **changes})
+
+
+def test_hosts_and_machines_move_to_networks_that_are_there() -> None:
+    alone = MobileClient(interfaces=1)
+    check(to_cell(gap=0.5), alone)
+    check(to_cell(to="wifi", address="10.1.0.1/24", gateway="10.1.0.254"), alone)
+    check(to_ian(), VmMigration())
+    check(to_ian(to="hal", address="10.2.1.10/24", gateway="10.2.1.254"), VmMigration())
+    check(to_ian(vm="real"), VmMigration(light=0))
+    assert to_cell().describe() == "ann's eth0 moves to cell"
+    assert to_ian().describe() == "vic moves to ian"
+
+
+@pytest.mark.parametrize(
+    ("action", "words"),
+    [
+        (to_cell(host="bob"), "there is no node 'bob'"),
+        (to_cell(interface="eth1"), "ann has no link 'eth1'"),
+        (to_cell(host="dan"), "r is no plain bridge; there are: cell, wifi"),
+        (to_cell(to="r"), "r is no plain bridge"),
+        (to_cell(gap=-1), "the gap cannot be -1 s"),
+        (to_cell(address="10.1.0.1/24"), "10.2.0.254 is not in the subnet"),
+        (to_cell(address="10.9.0.1/24", gateway="10.9.0.254"), "10.9.0.1/24 is not in cell's subnet 10.2.0.0/24"),
+        (to_cell(gateway="10.2.0.253"), "nobody at cell has the gateway's address 10.2.0.253"),
+        (to_cell(address="10.2.0.254/24", gateway="10.2.0.1"), "nobody at cell has the gateway's address"),
+        (to_cell(address="10.2.0.1"), "needs the length of a prefix"),
+    ],
+)
+def test_a_host_moves_to_no_network_that_is_not_there(action: MoveInterface, words: str) -> None:
+    with pytest.raises(SpecificationError, match=words):
+        check(action, MobileClient(interfaces=1))
+
+
+@pytest.mark.parametrize(
+    ("action", "words"),
+    [
+        (to_ian(vm="vicky"), "'vicky' is no virtual machine; there are: vic"),
+        (to_ian(to="bob"), "there is no host 'bob'"),
+        (to_ian(to="ann"), "ann has no bridge that a machine could be plugged in at"),
+        (to_ian(address="10.2.1.10/24", gateway="10.2.1.254"), "10.2.1.10/24 is not in b2's subnet 10.2.2.0/24"),
+        (to_ian(address="10.2.2.1/24"), "ian-eth0 has the address 10.2.2.1"),
+    ],
+)
+def test_a_machine_moves_to_no_place_that_is_not_there(action: MoveVm, words: str) -> None:
+    with pytest.raises(SpecificationError, match=words):
+        check(action, VmMigration())

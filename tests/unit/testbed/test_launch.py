@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from testbed import failures, launch
+from testbed import failures, launch, topology_options
 from testbed.network import ServalNetwork
 from topologies.datacenter import Datacenter
 
@@ -14,7 +14,7 @@ from topologies.datacenter import Datacenter
 def test_a_topologys_parameters_are_options() -> None:
     parser = launch._parser("datacenter", Datacenter)
     options = parser.parse_args(["--racks", "3", "--rate", "12.5", "--delay", "7ms", "--wan-rate", "20"])
-    given = launch._parameters(Datacenter, options)
+    given = topology_options.parameters(Datacenter, options)
     assert given == {"racks": 3, "rate": 12.5, "delay": "7ms", "wan_rate": 20}
     assert options.hosts is None
     assert options.capture is None

@@ -15,7 +15,7 @@ from testbed.link import status
 
 def _node(kind: type[EmulatedNode], name: str, **params: Any) -> EmulatedNode:
     node = kind.__new__(kind)  # a real one is made in a sandbox only
-    node.name, node.params = name, params
+    node.name, node.params, node.intfs = name, params, {}
     return node
 
 
