@@ -8,7 +8,7 @@ from typing import Any
 
 from mininet.topo import Topo
 
-from testbed import nodes
+from testbed import hosts, nodes
 from testbed.experiment.actions import places
 from testbed.experiment.run import Run
 from testbed.rivals import nft_balancer
@@ -68,7 +68,7 @@ class Leave:
 
 @dataclass(frozen=True, slots=True)
 class Balance:
-    """The nft load balancer on a host sends new connections to these hosts from now on, however it chooses.
+    """The nft load balancer on a host sends new connections to these hosts, as soon as all of them listen.
 
     how     one of `testbed.rivals.nft_balancer.CHOICES`
     """
@@ -87,6 +87,12 @@ class Balance:
         nft_balancer.ruleset(self.how, "192.0.2.1", self.port, self.servers)
 
     def carry_out(self, run: Run) -> Mapping[str, Any]:
-        addresses = [run.network.find(server).addresses()[0] for server in self.servers]
+        servers, network = [run.network.find(server) for server in self.servers], run.network
+        network.wait(
+            f"{', '.join(self.servers)} listen on port {self.port}",
+            lambda: all(hosts.run(server, ["ss", "-Hltn", f"sport = :{self.port}"]) for server in servers),
+            log=network.logs,
+        )
+        addresses = [server.addresses()[0] for server in servers]
         NftBalancer(run.network.find(self.host), self.port, self.how).use(addresses)
         return {"at": run.now()}

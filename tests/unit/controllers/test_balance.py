@@ -7,8 +7,8 @@ With K connections at random over N instances its mean is about K / (K + N - 1):
 from __future__ import annotations
 
 import random
-import statistics
 from collections import Counter
+from statistics import mean
 
 import pytest
 
@@ -21,6 +21,7 @@ from serval_node.sal.selectors import choose
 from serval_node.sal.service_table import Entry, ServiceTable, Target
 from serval_node.wire.ipv4 import address_text
 from serval_node.wire.naming import Naming
+from testbed.measure import statistics
 
 NAMING = Naming({"example": 0x9C1185})
 WEB, ID = NAMING.bind_prefix("web.example"), NAMING.service_id("web.example", 80)
@@ -82,7 +83,7 @@ class Router:
 
 
 def jain(counted: Counter[str], instances: int = N) -> float:
-    return sum(counted.values()) ** 2 / (instances * sum(number**2 for number in counted.values()))
+    return statistics.jain([*counted.values(), *[0] * (instances - len(counted))])
 
 
 @pytest.mark.statement("S39")
@@ -91,7 +92,7 @@ def test_at_random_jains_index_is_as_chance_has_it(name: str) -> None:
     found = [jain(Router(name, N, seed).connections(K)) for seed in range(60)]
     expected = K / (K + N - 1)
     # Of the mean of 60 runs; one run's deviation is about that of chi-square with 3 degrees of freedom, over K.
-    assert statistics.mean(found) == pytest.approx(expected, abs=4 * 6**0.5 / K / 60**0.5)
+    assert mean(found) == pytest.approx(expected, abs=4 * 6**0.5 / K / 60**0.5)
 
 
 @pytest.mark.statement("S39")
