@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from testbed.experiment.record import RunRecord
@@ -20,6 +22,7 @@ def draw(picture: TimeSeries, results: Results) -> Any:
     groups = [group for group in results.groups(picture) if _flows(picture, group.runs)]
     if not groups:
         return None
+    picture = replace(picture, bin=width(picture, groups))
     made = parts.figure(1.4 + 1.75 * len(groups), results.heading(picture, groups))
     marks = parts.EventMarks()
     panels = parts.panels(made, len(groups))
@@ -38,9 +41,21 @@ def draw(picture: TimeSeries, results: Results) -> Any:
     return made
 
 
+def width(picture: TimeSeries, groups: Sequence[Group]) -> float:
+    """Seconds of a bin as shown: those asked for, or more where a flow was counted in larger ones."""
+    largest = max(
+        run.data["traffic"][name]["bin"]
+        for group in groups
+        for run in group.runs
+        for name in _flows(picture, group.runs)
+        if name in run.data["traffic"]
+    )
+    return largest * math.ceil(picture.bin / largest - 1e-9)
+
+
 def binned(item: dict[str, Any], side: str, size: float) -> list[float]:
     """Mbit/s in bins of `size` seconds; what is left over at the end is no whole bin and left out."""
-    count = max(1, round(size / item["bin"]))
+    count = round(size / item["bin"])
     counts = item[side]
     return [
         _BITS * sum(counts[at : at + count]) / (count * item["bin"]) for at in range(0, len(counts) - count + 1, count)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import io
+from dataclasses import replace
 from typing import Any
 
 import matplotlib.container
@@ -99,6 +100,15 @@ def test_a_time_series_shows_what_was_received(stored: dict[str, Any]) -> None:
     values, edges, _ = steps[0].get_data()
     assert list(edges) == pytest.approx([0, 0.5, 1, 1.5, 2, 2.5, 3])
     assert values[:3] == pytest.approx([50, 50, 50], rel=0.03) and values[3] < 20 and values[5] > 40
+
+
+def test_bins_are_never_finer_than_they_were_counted(stored: dict[str, Any]) -> None:
+    fine = TimeSeries(name="x", title="x", contenders=("tcp",), point={"rtt_ms": 20}, bin=0.01)
+    for asked, shown in ((0.01, 0.1), (0.25, 0.3)):
+        made = draw.figure(replace(fine, bin=asked), Results(stored))
+        _, edges, _ = made.axes[0].findobj(matplotlib.patches.StepPatch)[0].get_data()
+        assert edges[1] - edges[0] == pytest.approx(shown)
+        assert f"per bin of {shown:g} s" in words(made)
 
 
 def test_a_doubtful_run_is_the_typical_one_only_where_there_is_no_other(stored: dict[str, Any]) -> None:
