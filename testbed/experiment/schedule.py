@@ -17,8 +17,9 @@ if TYPE_CHECKING:  # results are read where no Mininet is, too
 
 
 BY_ORDER, BY_LINK, BY_NOBODY = "told", "seen", "silent"
-"""How those whose path goes learn of it: they were told to move, their own link says so, or nobody does. An action that
-takes a path away, or has a flow leave it, says which as its `notice`; a report shows the kind case and the others.
+"""How those whose path goes learn of it: they were told to move, a link or an address says so, or nobody does. An
+action that takes a path away, or has a flow leave it, says which as its `notice`; a report shows the kind case and the
+others.
 """
 
 

@@ -265,7 +265,7 @@ def _whose(document: Mapping[str, Any], pairs: Sequence[tuple[str, int]]) -> str
 
 _CASES = {
     schedule.BY_ORDER: "Told to move while the path still carried, which flatters Serval",
-    schedule.BY_LINK: "An own link that says that it is gone",
+    schedule.BY_LINK: "A link or an address that says that it is gone",
     schedule.BY_NOBODY: "Silent loss, which no link tells of and which does not flatter Serval",
 }
 

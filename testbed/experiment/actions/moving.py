@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from mininet.topo import Topo
 
 from testbed.errors import TestbedError
 from testbed.experiment.actions import places
 from testbed.experiment.run import Run
-from testbed.experiment.schedule import SpecificationError
+from testbed.experiment.schedule import BY_LINK, SpecificationError
 from testbed.mobility import replug
 from testbed.vm_migration import MoveRecord, check_place
 from topologies import subnets
@@ -29,6 +29,7 @@ class MoveInterface:
     silent           it keeps its carrier, as a virtual machine's does
     """
 
+    notice: ClassVar[str] = BY_LINK
     host: str
     interface: str
     to: str
@@ -71,6 +72,7 @@ class MoveVm:
     record as events, and the move in the run's facts under the machine's name.
     """
 
+    notice: ClassVar[str] = BY_LINK
     vm: str
     to: str
     address: str

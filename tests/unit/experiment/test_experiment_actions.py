@@ -31,7 +31,7 @@ from testbed.experiment.actions import (
     Thaw,
 )
 from testbed.experiment.actions.places import LinkEnd, find_end
-from testbed.experiment.schedule import SpecificationError
+from testbed.experiment.schedule import Action, Event, SpecificationError
 from topologies.declarations import Declared, IpRouter, Service
 from topologies.mobile_client import MobileClient
 from topologies.vm_migration import VmMigration
@@ -243,3 +243,19 @@ def test_a_host_moves_to_no_network_that_is_not_there(action: MoveInterface, wor
 def test_a_machine_moves_to_no_place_that_is_not_there(action: MoveVm, words: str) -> None:
     with pytest.raises(SpecificationError, match=words):
         check(action, VmMigration())
+
+
+@pytest.mark.parametrize(
+    ("action", "notice"),
+    [
+        (Migrate("flow1", "eth1"), "told"),
+        (LinkDown("ann", "r1"), "seen"),
+        (CarrierLost("ann", "r1"), "seen"),
+        (BlackHole("ann", "r1"), "silent"),
+        (BlackHole("ann", "r1", on=False), None),
+        (LinkUp("ann", "r1"), None),
+        (Kill("dan", "web.example"), None),
+    ],
+)
+def test_the_result_has_how_those_learn_of_it_whose_path_goes(action: Action, notice: str | None) -> None:
+    assert Event(action=action, at=1.0).described()["notice"] == notice
