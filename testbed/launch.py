@@ -148,8 +148,7 @@ class _Run:
             return TOURS[self.topology](self.net, say).run()
         if not self.net.has_controller:
             return AdHocTour(self.net, say).run()
-        asked, _ = calibration.asked([link.shape for link in self.net.links])
-        rate = None if asked is None else asked * calibration.TCP_PAYLOAD / calibration.FRAME_BYTES
+        rate = calibration.payload_rate(calibration.asked([link.shape for link in self.net.links]))
         return Tour(self.net, say, rate_asked=rate).run()
 
     def _calibrate(self) -> Calibration:
@@ -157,11 +156,11 @@ class _Run:
         first = self.net.serval_hosts[0].name
         last = self.net.topo.services[0].hosts[0]
         try:
-            measured = calibration.calibrate(self.net, first, last)
+            (measured,) = calibration.calibrate(self.net, [(first, last)])
         except TestbedError as error:
             hint = "is the loss too high? --no-calibration builds the network without measuring it"
             raise TestbedError(f"cannot measure the way from {first} to {last}: {error.message}", hint) from None
-        say(f"  rate and round-trip time measured: {time.monotonic() - begun:.1f} s")
+        say(f"  rate, delay and loss measured: {time.monotonic() - begun:.1f} s")
         return measured
 
     def _check_machine(self) -> None:
@@ -235,9 +234,9 @@ def banner(net: ServalNetwork, measured: Calibration | None) -> list[str]:
         f"  controller       {_controller(net)}",
     ]
     if measured is not None:
-        first, second = measured.lines()
+        first, *more = measured.lines()
         way = f"{measured.source} - {measured.target}"
-        lines += [f"  {way:16} {first}", f"  {'':16} {second}", *_warnings(measured)]
+        lines += [f"  {way:16} {first}", *(f"  {'':16} {line}" for line in more), *_warnings(measured)]
     lines += [f"  logs             {LOG_DIRECTORY} and {RUN_DIRECTORY}/hosts/NAME, inside the sandbox (testbed attach)"]
     client, service = clients[0].name if clients else net.serval_hosts[0].name, topo.services[0].name
     lines += ["try:", f"  {client} curl http://{service}/"]
@@ -317,7 +316,7 @@ def _parser(topology: str, kind: type[Declared]) -> argparse.ArgumentParser:
     if kind.has_controller:
         _add_apps(parser)
     parser.add_argument("--tour", action="store_true", help="show the tour at a terminal too, and no prompt")
-    parser.add_argument("--no-calibration", action="store_true", help="do not measure rate and round-trip time first")
+    parser.add_argument("--no-calibration", action="store_true", help="do not measure rate, delay and loss first")
     return parser
 
 

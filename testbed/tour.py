@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from testbed import hosts, nodes
-from testbed.calibration import received_rate
 from testbed.hosts import ServalHost
+from testbed.iperf import received_rate
 from testbed.network import Say, ServalNetwork
 from testbed.tour_steps import COMMAND_SECONDS, Step, StepFailed, run_steps, show
 from topologies.declarations import Service

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from experiments.benchmarks import connecting, crowd, false_alarms, goodput, handover, routing
+from experiments.benchmarks import connecting, crowd, false_alarms, goodput, handover, relay, routing
 from testbed.errors import TestbedError
 from testbed.measure.plan import Benchmark
 
@@ -15,6 +15,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     *routing.BENCHMARKS,
     *handover.BENCHMARKS,
     *false_alarms.BENCHMARKS,
+    *relay.BENCHMARKS,
 )
 
 

@@ -43,6 +43,7 @@ FACES = (
     Face("testbed.link.emulated", "Links", ("EmulatedLink",)),
     Face("testbed.link.shape", "What a link is asked for", ("Shape", "parse_delay", "parse_rate")),
     Face("testbed.link.planned", "Links before a start", ("check_links", "check_change")),
+    Face("testbed.calibration", "Calibration", ("calibrate", "Calibration", "Quantity")),
     Face("testbed.nodes", "Asking nodes", ("ask",)),
     Face("testbed.capture", "Captures", ("Capture", "Frame", "read")),
     Face("testbed.errors", "Errors of the testbed", ("TestbedError",)),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -56,7 +55,7 @@ def calibrate(plan: Plan, directory: Path, tools: Tools, measure: Measure, told:
                     measured = measure(network, scene.calibrate)
                 entry["good"] = all(one.good for one in measured)
                 entry["lines"] = [f"{one.source} - {one.target}: {line}" for one in measured for line in one.lines()]
-                entry["paths"] = [asdict(one) for one in measured]
+                entry["paths"] = [one.as_json() for one in measured]
             except TestbedError as error:
                 entry["error"] = str(error).replace("\n  ", "; ")
             finally:

@@ -12,9 +12,9 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from testbed import requirements, sandbox
 from testbed.errors import TestbedError, report
@@ -28,10 +28,6 @@ from testbed.experiment.traffic import Bulk
 from testbed.measure import environment, files
 from testbed.measure.ending import Ended, end_in_order
 from testbed.measure.statistics import ENOUGH
-
-if TYPE_CHECKING:  # they bring a running Mininet along
-    from testbed.calibration import Calibration
-    from testbed.network import ServalNetwork
 
 MANIFEST = "manifest.json"
 RUN_BYTES = 1 << 20
@@ -193,14 +189,11 @@ def _run(laid: Plan, document: dict[str, Any], directory: Path) -> bool:
     def save() -> None:
         files.save(document, directory / files.FILE_NAME, indent=None)
 
-    def measure(network: ServalNetwork, pairs: Iterable[tuple[str, str]]) -> list[Calibration]:
-        return [calibration.calibrate(network, *pair) for pair in pairs]
-
     def carry_out(turn: Turn, attempt: int) -> dict[str, Any]:
         return live.carry_out(laid, turn, attempt, directory, tools)
 
     document["ended"] = "while the links were measured"
-    document["calibration"] = calibrate(laid, directory, tools, measure, progress)
+    document["calibration"] = calibrate(laid, directory, tools, calibration.calibrate, progress)
     document["ended"] = None
     files.save({name: value for name, value in document.items() if name != "runs"}, directory / MANIFEST)
     return Runner(laid, document, carry_out, progress, save).run()

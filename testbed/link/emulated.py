@@ -168,19 +168,9 @@ class EmulatedLink(Link):
         new = list(self.shapes)
         for number in numbers:
             new[number] = self.shapes[number].changed(**wanted)  # type: ignore[arg-type]
-        self.check_able(new)
+        self._check_able(new)
         for number in numbers:
             self._change_direction(number, new[number])
-
-    def check_able(self, wanted: Iterable[Shape]) -> None:
-        """Raises TestbedError when this link, as it was made, cannot have these shapes."""
-        if self.wire_ends is None and needs_relay(wanted, impairable=False, netem=netem_available()):
-            raise without_relay(self.name)
-
-    def reapply(self, node: str) -> None:
-        """Shape the end at a node again, after something took its shape away; raises TestbedError."""
-        number = self._number_of(node)
-        end.apply(self.ends[number], self.shapes[number], netem=self._netem, again=True)
 
     def counters(self) -> dict[str, dict[str, Any]]:
         """What the relay has done, by direction: {"ann-r1": {"forwarded": ..., "late_max": seconds, ...}, ...}; empty
@@ -195,6 +185,11 @@ class EmulatedLink(Link):
     def stop(self) -> None:
         """Take it away; what is in a host's namespace goes with the host."""
         remove([self])
+
+    def _check_able(self, wanted: Iterable[Shape]) -> None:
+        """Raises TestbedError when this link, as it was made, cannot have these shapes."""
+        if self.wire_ends is None and needs_relay(wanted, impairable=False, netem=netem_available()):
+            raise without_relay(self.name)
 
     def _change_direction(self, number: int, shape: Shape) -> None:
         interface, before = self.ends[number], self.shapes[number]

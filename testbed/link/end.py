@@ -1,6 +1,6 @@
 """One end of a link: its interface given a shape, the shape changed while it runs, both read back.
 
-`apply` may be called again: an end that was plugged elsewhere gets what it had.
+The shape belongs to the interface: an end that is plugged in elsewhere keeps it.
 """
 
 from __future__ import annotations
@@ -15,17 +15,12 @@ from testbed.link import tc
 from testbed.link.shape import Shape
 
 
-def apply(interface: Intf, shape: Shape, *, netem: bool, before: Sequence[str] = (), again: bool = False) -> None:
+def apply(interface: Intf, shape: Shape, *, netem: bool, before: Sequence[str] = ()) -> None:
     """Shape what leaves by this interface. Raises TestbedError, also when tc then shows something else.
 
     before  shell lines that are run first, in the same go: each program costs as much as all that it does here
-    again   it may have a shape already, which is taken away
     """
-    lines = list(before)
-    if again:
-        lines.append(f"tc qdisc del dev {interface.name} root 2>/dev/null || true")
-    commands = tc.lines(interface.name, shape, netem=netem)
-    _run(interface, lines, commands, shape, netem=netem)
+    _run(interface, list(before), tc.lines(interface.name, shape, netem=netem), shape, netem=netem)
 
 
 def change(interface: Intf, before: Shape, after: Shape, *, netem: bool) -> None:

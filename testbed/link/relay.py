@@ -43,6 +43,7 @@ MAX_FRAME = 10 + 14 + 4 + 65536  # vnet header, Ethernet with a tag, the largest
 RECEIVE_BATCH, SEND_BATCH = 16, 16
 """Frames read or sent on one side before the other side has its turn."""
 SPIN = 0.0001
+STEP_SECONDS = 1.0
 REALTIME_PRIORITY = 1
 _TIMESPEC, _STATISTICS = struct.Struct("@qq"), struct.Struct("=II")
 
@@ -100,25 +101,23 @@ class Relay:
                     self._answer(ready)
 
     def _receive(self, source: socket.socket) -> None:
-        take, to_monotonic = self._sources[source].take, wall_to_monotonic()
+        take, receive, unpack = self._sources[source].take, source.recvmsg, _TIMESPEC.unpack_from
+        to_monotonic, now = wall_to_monotonic(), time.monotonic()
         for _ in range(RECEIVE_BATCH):
             try:
-                frame, ancillary, _, _ = source.recvmsg(MAX_FRAME, 64)
+                frame, ancillary, _, _ = receive(MAX_FRAME, 64)
             except BlockingIOError:
                 return
             except OSError:  # interface down: nothing to carry until it is up again
                 return
-            take(frame, self._arrival(ancillary, to_monotonic))
-
-    @staticmethod
-    def _arrival(ancillary: list[tuple[int, int, bytes]], to_monotonic: float) -> float:
-        now = time.monotonic()
-        if not ancillary:
-            return now
-        seconds, nanoseconds = _TIMESPEC.unpack_from(ancillary[0][2])
-        stamp = seconds + nanoseconds * 1e-9 + to_monotonic
-        # Only a step of the wall clock puts the arrival into the future or long ago.
-        return stamp if now - 1.0 < stamp <= now else now
+            arrival = now
+            if ancillary:
+                seconds, nanoseconds = unpack(ancillary[0][2])
+                stamp = seconds + nanoseconds * 1e-9 + to_monotonic
+                # Only a step of the wall clock puts the arrival long ago, or behind the time that a batch takes.
+                if now - STEP_SECONDS < stamp < now + STEP_SECONDS:
+                    arrival = stamp
+            take(frame, arrival)
 
     def _answer(self, client: socket.socket) -> None:
         try:

@@ -34,6 +34,7 @@ ELSEWHERE = (
         r"make bench ARGS=\"handover.*\"", "takes from six minutes to an hour", "tests/emulation/test_handover.py"
     ),
     Elsewhere(r"make bench ARGS=\"false-alarms\"", "takes ten minutes", "tests/emulation/test_benchmarks.py"),
+    Elsewhere(r"make bench ARGS=\"relay\"", "takes four minutes", "tests/emulation/test_benchmarks.py"),
     Elsewhere(
         r"make (report|plots)( ARGS=.*)?", "needs results of experiments", "tests/unit/report/test_report_command.py"
     ),

@@ -42,12 +42,12 @@ def metrics(entry: dict[str, Any], variant: str, name: str) -> list[float]:
 
 
 @pytest.mark.usefixtures("nothing_left")
-def test_four_benchmarks_quickly(tmp_path: Path) -> None:
-    names = ("goodput", "connect-0ms", "router", "false-alarms-20ms-2loss")
+def test_five_benchmarks_quickly(tmp_path: Path) -> None:
+    names = ("goodput", "connect-0ms", "router", "false-alarms-20ms-2loss", "relay-frames")
     done = run(*names, "--quick", "--pairs", "1", "--seed", "5", "--results", str(tmp_path))
     result = result_in(tmp_path)
-    goodput, connect, router, alarms = result["benchmarks"]
-    for entry in (goodput, connect, router, alarms):
+    goodput, connect, router, alarms, relay = result["benchmarks"]
+    for entry in result["benchmarks"]:
         assert entry["complete"] and entry["error"] is None
         for comparison in range(len(entry["comparisons"])):
             assert [pair["used"] for pair in entry["pairs"] if pair["comparison"] == comparison].count(True) == 1
@@ -57,6 +57,8 @@ def test_four_benchmarks_quickly(tmp_path: Path) -> None:
     assert all(rate > 1e6 for rate in metrics(goodput, "bounce", "goodput"))
     assert min(metrics(connect, "socket-routed", "connect")) > min(metrics(connect, "tcp", "connect")) > 0
     assert min(metrics(alarms, "busy", "seconds")) > 0.9 and sum(metrics(alarms, "busy", "asked")) > 0
+    assert min(metrics(relay, "relay", "median")) >= 0, "a frame came before it was due"
+    assert min(metrics(relay, "relay", "load")) > 1e6
     # The figures are those of SYNs that came out behind the router; a missing one would have ended the benchmark.
     assert min(metrics(router, "serval", "each")) > 0 and min(metrics(router, "ip", "alone")) > 0
     serval = next(pair["subject"] for pair in goodput["pairs"] if pair["comparison"] == 0)

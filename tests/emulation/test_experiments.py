@@ -101,5 +101,5 @@ def test_ctrl_c_keeps_what_was_measured(tmp_path: Path) -> None:
     assert "ended early: KeyboardInterrupt" in said
     # The links were measured before.
     (measured,) = result["calibration"]
-    assert measured["error"] is None and measured["paths"][0]["rate_achieved"] > 0
+    assert measured["error"] is None and measured["paths"][0]["quantities"][0]["achieved"] > 0
     assert f"  ann - dan: {measured['paths'][0]['source']}" not in said and "ann - dan: rate " in said

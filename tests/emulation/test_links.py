@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from testbed import capture, hosts
-from testbed.calibration import INTERVAL, TCP_PAYLOAD, received_rate, settled_rate
+from testbed.calibration import TCP_PAYLOAD
 from testbed.errors import TestbedError
+from testbed.iperf import INTERVAL, received_rate, settled_rate
 from testbed.link import end
 from testbed.link.emulated import netem_available
 from testbed.link.shape import FRAME_BYTES, Shape

@@ -85,7 +85,7 @@ def test_a_default_run_of_everything_stays_below_fifteen_minutes() -> None:
 
 def test_what_takes_longer_is_measured_only_when_it_is_named() -> None:
     unasked = [one.name for one in BENCHMARKS if one.by_name]
-    assert unasked == [one.name for one in choose(["hosts-200", "handover", "false-alarms"])]
+    assert unasked == [one.name for one in choose(["hosts-200", "handover", "false-alarms", "relay"])]
     assert not {*unasked} & {one.name for one in choose([])}
     assert all(one.seconds(Settings(), GAP_SECONDS) < 30 * 60 for one in BENCHMARKS)
 
