@@ -141,7 +141,9 @@ def verdict(document: Mapping[str, Any]) -> list[str]:
         sentences = [f"{of} asked for {' and '.join(parts)}."]
     trust = analysis.trust(document)
     if not trust.trustworthy:
-        sentences.append(f"{DOUBTFUL}: {trust.doubtful} of {trust.runs} runs, and {_links(len(trust.calibration))}.")
+        sentences.append(
+            f"{DOUBTFUL}: {trust.doubtful} of {trust.runs} runs, and {_links(document, len(trust.calibration))}."
+        )
     if wrong := summary.wrong_bytes(document):
         sentences.append(f"WRONG BYTES arrived in {len(wrong)} flows: that must not be, ever.")
     if document["settings"]["quick"]:
@@ -179,7 +181,9 @@ def inlined(figure: Any, name: str, title: str) -> str:
     return text.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
 
 
-def _links(count: int) -> str:
+def _links(document: Mapping[str, Any], count: int) -> str:
+    if not document["calibration"]:
+        return "the links were not measured"
     if not count:
         return "the links were as asked"
     return f"calibration has {count} {'remark' if count == 1 else 'remarks'}"

@@ -99,7 +99,7 @@ def test_what_could_not_be_judged_is_told(stored: dict[str, Any]) -> None:
     stored["experiment"]["acceptance"].append(
         {**stored["experiment"]["acceptance"][0], "text": "the absent doubles too", "contender": "absent"}
     )
-    assert "cannot tell the absent doubles too: its contender was left out" in text_of(stored)
+    assert "cannot tell 1 more: contender left out, or point not run the absent doubles too" in text_of(stored)
 
 
 def test_figures_differences_and_verdicts(stored: dict[str, Any]) -> None:
@@ -132,6 +132,11 @@ def test_doubts_failures_and_those_left_out(stored: dict[str, Any]) -> None:
     assert "delay is off by 3.1 ms" in text and "asked 100 Mbit/s and 20 ms, achieved 97 Mbit/s" in text
     assert "failed: web: no answer within 10 s" in text
     assert "MPTCP tuned (absent): kernel without MPTCP" in text
+
+
+def test_links_that_nobody_measured_are_not_called_good(stored: dict[str, Any]) -> None:
+    stored["calibration"] = []
+    assert page.verdict(stored)[1] == "DOUBTFUL: 2 of 35 runs, and the links were not measured."
 
 
 def test_what_was_done_and_how_to_do_it_again(stored: dict[str, Any]) -> None:
