@@ -9,7 +9,7 @@ Node options that the testbed reads (Mininet passes them through, so `mn --custo
     ip_forward=True                                  a host that forwards IP packets, as an IpRouter does
 Link options have Mininet's names and units: bw (Mbit/s), delay and jitter ("5ms", one way), loss (percent),
 max_queue_size (frames); in params1 and params2 for what leaves by that end alone. impairable=True: delay, loss and
-holes may come later (docs/links.md). An end of a link also has
+holes may come later; mtu: bytes, both ends (docs/links.md). An end of a link also has
     params1={"ip": "10.2.0.1/24"}                    an address, for all interfaces but the first, which may have the
                                                      host's option `ip`
     params1={"ip": "10.2.0.1/24", "gateway": "10.2.0.254"}   of a host with several interfaces: what leaves from this

@@ -45,6 +45,7 @@ class VmMigration(Declared):
         "rate": "rate of each host's link and the client's, Mbit/s (200)",
         "delay": "one-way delay of each host's link (0 for none, which is the default)",
         "loss": "loss on each host's link, percent (0)",
+        "mtu": "of all links; a real VM sends more than 25 Mbit/s with 9000 only (1500)",
         "impairable": "1: delay, loss and black holes may come later too (0)",
         "memory": "the VM's memory, MB: with dirty and rate it says how long the VM stands still (128)",
         "dirty": "memory that it writes anew, MB/s (5)",
@@ -58,21 +59,23 @@ class VmMigration(Declared):
         rate: float = 200,
         delay: str = "0",
         loss: float = 0,
+        mtu: int = 1500,
         impairable: int = 0,
         memory: float = 128,
         dirty: float = 5,
         standstill: float = 0,
         light: int = 1,
     ) -> None:
+        self._mtu = within("mtu", mtu, 576, 9216)
         self.addHost(ROUTER, cls=IpRouter, ip=None)
         self._add(CLIENT, "10.1.0", {"role": "host"}, bw=float(rate))
         self._add(SERVICE_ROUTER, "10.3.0", {"role": "router", "serves": [PROVIDER]}, bw=float(rate))
         for number, name in enumerate(HOSTS[: within("hosts", hosts, 2, len(HOSTS))], 1):
             bridge, subnet = self.addSwitch(f"b{number}", cls=Bridge), f"10.2.{number}"
-            shape = {"bw": float(rate), **impairments(delay, loss, impairable)}
+            shape = {"bw": float(rate), "mtu": mtu, **impairments(delay, loss, impairable)}
             self.addLink(bridge, ROUTER, params2={"ip": f"{subnet}.254/24"}, **shape)
             self.addHost(name, ip=f"{subnet}.1/24", defaultRoute=f"via {subnet}.254")
-            self.addLink(name, bridge)
+            self.addLink(name, bridge, mtu=mtu)
         self.providers = {PROVIDER: PROVIDER_BLOCK}
         if within("light", light, 0, 1):
             model = {"memory": float(memory), "dirty": float(dirty), "rate": float(rate)}
@@ -81,12 +84,12 @@ class VmMigration(Declared):
     def _add_vm(self, vm: Mapping[str, object]) -> None:
         address, gateway = place(HOSTS[0])
         self.addHost(VM, ip=address, defaultRoute=f"via {gateway}", serval={"role": "host"}, vm=dict(vm))
-        self.addLink(VM, "b1")
+        self.addLink(VM, "b1", mtu=self._mtu)
         self.services = [web(VM), bulk(VM)]
 
     def _add(self, name: str, subnet: str, serval: Mapping[str, object], **link: object) -> None:
         self.addHost(name, ip=f"{subnet}.1/24", defaultRoute=f"via {subnet}.254", serval=dict(serval))
-        self.addLink(name, ROUTER, params2={"ip": f"{subnet}.254/24"}, **link)
+        self.addLink(name, ROUTER, params2={"ip": f"{subnet}.254/24"}, mtu=self._mtu, **link)
 
 
 topos = {"vm-migration": VmMigration}

@@ -21,7 +21,7 @@ from testbed.errors import TestbedError
 from testbed.link import end, veth
 from testbed.link.planned import without_relay
 from testbed.link.relay_process import LinkRelay, carries_udp_segments
-from testbed.link.shape import Shape, shapes
+from testbed.link.shape import Shape, mtu, shapes
 
 MAX_NAME = 15
 _GOING = 77  # the group of interfaces that are taken away
@@ -51,11 +51,13 @@ class EmulatedLink(Link):
     """A veth pair with a shape, or two pairs and a relay between them.
 
     Options beside Mininet's: bw, delay, jitter, loss, max_queue_size, reorder (see testbed.link.shape), those in
-    params1 and params2 for what leaves by one end alone; impairable=True: everything can be changed while it runs.
+    params1 and params2 for what leaves by one end alone; impairable=True: everything can be changed while it runs;
+    mtu: of both ends.
     """
 
     def __init__(self, node1: Node, node2: Node, **params: Any) -> None:
         self.shapes = shapes(params)
+        self.mtu = mtu(params)
         self.impairable = bool(params.get("impairable", False))
         self.relay: LinkRelay | None = None
         self.wire_ends: tuple[str, str] | None = None
@@ -118,7 +120,7 @@ class EmulatedLink(Link):
         `wait_ready` before anything is to pass.
         """
         for number, (interface, other) in enumerate(((self.intf1, self.intf2), (self.intf2, self.intf1))):
-            lines = []
+            lines = [] if self.mtu is None else [f"ip link set {interface.name} mtu {self.mtu}"]
             if userspace_switches and isinstance(other.node, OVSSwitch) and not isinstance(interface.node, OVSSwitch):
                 # Segments whose checksum is left to hardware that is not there pass no switch in user space.
                 lines.append(f"ethtool -K {interface.name} tx off")
@@ -130,6 +132,9 @@ class EmulatedLink(Link):
                     lines.append(f"ethtool -K {interface.name} tso off gso off")
             end.apply(interface, self.shapes[number], netem=self._netem, before=lines)
         if self.wire_ends is not None:
+            if self.mtu is not None:
+                for wire in self.wire_ends:
+                    processes.run(["ip", "link", "set", wire, "mtu", str(self.mtu)])
             self.relay = LinkRelay(self.name, self.wire_ends, self.shapes, seed, logs)
 
     def wait_ready(self) -> None:

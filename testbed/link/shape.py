@@ -1,7 +1,7 @@
 """What one direction of a link is asked for, as data: from a topology's options, and as it is changed later. Pure.
 
 Options have Mininet's names and units: bw (Mbit/s), delay and jitter ("5ms", one way), loss (percent),
-max_queue_size (full frames); `reorder` and `impairable` are ours.
+max_queue_size (full frames); `reorder`, `impairable` and `mtu` (bytes, of both ends) are ours.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from typing import Any
 from testbed.errors import TestbedError
 
 FRAME_BYTES = 1514
+MTUS = (576, 9216)
+"""Smallest and largest MTU that a link may be given; 1500 is what it has otherwise."""
 QUEUE_SECONDS = 0.05
 MIN_QUEUE_BYTES = 128 << 10  # two of the largest offloaded segments
 BURST_SECONDS = 0.001
@@ -152,6 +154,15 @@ def shapes(options: Mapping[str, Any]) -> tuple[Shape, Shape]:
     """
     first, second = ({**options, **(options.get(end) or {})} for end in ("params1", "params2"))
     return Shape.parse(first), Shape.parse(second)
+
+
+def mtu(options: Mapping[str, Any]) -> int | None:
+    """The MTU that a link is to have, None for the usual. Raises TestbedError."""
+    value = options.get("mtu")
+    least, most = MTUS
+    if value is not None and not (isinstance(value, int) and least <= value <= most):
+        raise TestbedError(f"a link's MTU must be a whole number of bytes from {least} to {most}, not {value!r}")
+    return value
 
 
 def _seconds(value: float | str) -> float:

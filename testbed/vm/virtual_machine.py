@@ -116,6 +116,7 @@ class VirtualMachine:
             raise TestbedError(f"{self._name} is running already")
         self._booted = saved.booted(self._net.say, self._net.logs)
         self._net.undo_at_stop(f"the virtual machine {self._name}", self.stop)
+        self._net.vms[self._name] = self
         self._seat = self._take_seat(self._node)
         try:
             self._booted.restore(self._seat.machine)

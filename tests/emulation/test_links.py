@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from testbed.iperf import INTERVAL, received_rate, settled_rate
 from testbed.link import end
 from testbed.link.emulated import netem_available
 from testbed.link.shape import FRAME_BYTES, Shape
-from tests.emulation.pair import pair
+from tests.emulation.pair import RIGHT, pair
 
 
 @pytest.mark.parametrize("rate", [10, 100])
@@ -31,6 +32,12 @@ def test_no_rate_that_is_told_is_above_what_the_link_leaves(tmp_path: Path) -> N
         leaves = 100 * TCP_PAYLOAD / FRAME_BYTES
         assert leaves * 0.8 <= received_rate(ends.iperf(seconds=2)) <= leaves * 1.002
         assert leaves * 0.8 <= settled_rate(ends.iperf("-R", "-i", str(INTERVAL), seconds=3)) <= leaves * 1.002
+
+
+@pytest.mark.parametrize("more", [{}, {"delay": "1ms", "impairable": True}], ids=["cable", "relay"])
+def test_large_frames_pass_where_they_were_asked_for(tmp_path: Path, more: dict[str, Any]) -> None:
+    with pair(tmp_path, bw=1000, mtu=9000, **more) as ends:
+        assert ", 0% packet loss" in hosts.run(ends.left, ["ping", "-c", "1", "-M", "do", "-s", "8972", RIGHT])
 
 
 def test_a_rate_that_is_not_there_is_noticed(tmp_path: Path) -> None:

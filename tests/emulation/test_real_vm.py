@@ -20,42 +20,27 @@ from testbed.traffic.samples import Progress
 from testbed.vm import VirtualMachine, migration, missing
 from testbed.vm.machine import Machine
 from testbed.vm_migration import PARTS
-from topologies.declarations import Declared, IpRouter
+from topologies.vm_migration import VmMigration, place
 
 WHY_NOT = missing()
 pytestmark = pytest.mark.skipif(WHY_NOT is not None, reason=f"machine without real VMs (make setup-vm): {WHY_NOT}")
 
 SERVICE, PORT = "moving.example", 6000
 RATE = 4e6  # what a busy machine's emulated processor sends, too
-FIRST, SECOND = ("10.1.0.10/24", "10.1.0.254"), ("10.2.0.10/24", "10.2.0.254")
+FIRST, SECOND = place("hal"), place("ian")
 AFTER_SECONDS = 1.5
 """How long the stream goes on after the move."""
 
 
-class TwoSubnets(Declared):
-    """ann, the service router cleo, and two hosts for guests, each in its own subnet of the router r."""
-
-    def build(self) -> None:
-        self.providers = {"example": 0x123456}
-        self.addHost("r", cls=IpRouter, ip=None)
-        for number, name in enumerate(("ann", "h1", "h2", "cleo")):
-            serval = {"ann": {"role": "host"}, "cleo": {"role": "router", "serves": ["example"]}}.get(name)
-            more: dict[str, Any] = {} if serval is None else {"serval": serval}
-            self.addHost(name, ip=None, defaultRoute=f"via 10.{number}.0.254", **more)
-            shape = {"bw": 1000} if name in ("h1", "h2") else {}
-            places = {"params1": {"ip": f"10.{number}.0.1/24"}, "params2": {"ip": f"10.{number}.0.254/24"}}
-            self.addLink(name, "r", **places, **shape)
-
-
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServalNetwork]:
-    with ServalNetwork(TwoSubnets(), logs=tmp_path_factory.mktemp("logs")) as net:
+    with ServalNetwork(VmMigration(light=0, rate=1000, mtu=9000), logs=tmp_path_factory.mktemp("logs")) as net:
         yield net
 
 
 @pytest.fixture(scope="module")
 def guest(network: ServalNetwork) -> Iterator[VirtualMachine]:
-    vm = VirtualMachine(network, host="h1", address=FIRST[0], gateway=FIRST[1])
+    vm = VirtualMachine(network, host="hal", address=FIRST[0], gateway=FIRST[1])
     vm.start()
     yield vm
     vm.stop()
@@ -106,18 +91,18 @@ def test_a_stream_goes_on_when_its_virtual_machine_moves(
     serve(network, guest, "plain-far", PORT + 1)
     guest.ask("bind", service=SERVICE, port=PORT)
     log = network.logs / "controller.log"
-    network.wait("the router leads to the guest", lambda: network.targets(cleo, SERVICE) == {"10.1.0.10"}, log=log)
+    network.wait("the router leads to the guest", lambda: network.targets(cleo, SERVICE) == {"10.2.1.10"}, log=log)
     found = nodes.ask(ann, "address", name=SERVICE, port=PORT)
     serval, plain = workers
     zero = time.monotonic()
     begin(serval, (found["address"], found["port"]))
-    begin(plain, ("10.1.0.10", PORT + 1))
+    begin(plain, ("10.2.1.10", PORT + 1))
     time.sleep(1)
 
-    record = guest.move("h2", address=SECOND[0], gateway=SECOND[1])
+    record = guest.move("ian", address=SECOND[0], gateway=SECOND[1])
     time.sleep(AFTER_SECONDS)
 
-    assert (record.form, record.source, record.destination) == ("real", "h1", "h2")
+    assert (record.form, record.source, record.destination) == ("real", "hal", "ian")
     assert record.figures["noticed"] == "by itself"
     assert set(record.parts()) == set(PARTS) and min(record.parts().values()) > 0
     serval.order("stop")
@@ -127,8 +112,10 @@ def test_a_stream_goes_on_when_its_virtual_machine_moves(
     # Both flowed until the move. The last of plain TCP's bytes may have come by the old address over the new link.
     assert record.stopped - zero - 0.5 < dead["last"] < record.asked - zero + 0.1 < moved["last"] - 1
     # Its node has told the controller where it is now, over a channel that was made anew.
-    network.wait("the router leads to the new place", lambda: network.targets(cleo, SERVICE) == {"10.2.0.10"}, log=log)
-    assert (guest.host, guest.address) == ("h2", "10.2.0.10")
+    network.wait("the router leads to the new place", lambda: network.targets(cleo, SERVICE) == {"10.2.2.10"}, log=log)
+    assert (guest.host, guest.address) == ("ian", "10.2.2.10")
+    guest.run("link", ["cat", "/sys/class/net/eth0/mtu"])
+    network.wait("cat has ended", lambda: guest.output("link") == "9000\n", log=log)
     offset, uncertainty = guest.clock_offset()
     assert 0 < uncertainty < 1 and offset > 0
 
@@ -144,7 +131,7 @@ def test_a_guest_whose_migration_fails_goes_on_where_it_was(
         return migrate(source, destination, at)
 
     monkeypatch.setattr(migration, "migrate", dying)
-    to, place = ("h1", FIRST) if there == "h2" else ("h2", SECOND)
+    to, place = ("hal", FIRST) if there == "ian" else ("ian", SECOND)
     with pytest.raises(TestbedError, match=f"that was to take vm has ended; vm is on {there}"):
         guest.move(to, address=place[0], gateway=place[1])
     assert guest.host == there and guest.ask("status")["addresses"] == [address]
@@ -153,13 +140,13 @@ def test_a_guest_whose_migration_fails_goes_on_where_it_was(
 @pytest.mark.parametrize(
     ("to", "place", "said"),
     [
-        ("h2", SECOND, "is on h2 already"),
-        ("h1", SECOND, "not of the subnet that h1 is in"),
-        ("h1", ("10.1.0.1/24", "10.1.0.254"), "h1 has the address 10.1.0.1 already"),
-        ("h3", FIRST, "no host 'h3'"),
+        ("ian", SECOND, "is on ian already"),
+        ("hal", SECOND, "not of the subnet that hal is in"),
+        ("hal", ("10.2.1.1/24", "10.2.1.254"), "hal has the address 10.2.1.1 already"),
+        ("jon", FIRST, "no host 'jon'"),
     ],
 )
 def test_a_move_that_cannot_be_is_refused(guest: VirtualMachine, to: str, place: tuple[str, str], said: str) -> None:
     with pytest.raises(TestbedError, match=said):
         guest.move(to, address=place[0], gateway=place[1])
-    assert guest.host == "h2" and guest.ask("status")["addresses"] == ["10.2.0.10"]
+    assert guest.host == "ian" and guest.ask("status")["addresses"] == ["10.2.2.10"]

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from testbed.errors import TestbedError
-from testbed.link.shape import FRAME_BYTES, MIN_QUEUE_BYTES, Shape, parse_delay, parse_rate, shapes
+from testbed.link.shape import FRAME_BYTES, MIN_QUEUE_BYTES, Shape, mtu, parse_delay, parse_rate, shapes
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("5ms", 0.005), ("250us", 0.00025), ("0.1s", 0.1), ("1.5ms", 0.0015)])
@@ -98,3 +98,10 @@ def test_where_frames_count_segments_are_split() -> None:
     assert Shape(rate=1, queue=20).single_frames, "no offloaded segment would ever fit into it"
     assert not Shape(rate=1, queue=200).single_frames
     assert not Shape(rate=1).single_frames
+
+
+@pytest.mark.parametrize("wrong", [0, 575, 9217, "9000", 1500.0])
+def test_an_mtu_that_no_link_has_is_refused(wrong: object) -> None:
+    assert (mtu({"mtu": 9000}), mtu({})) == (9000, None)
+    with pytest.raises(TestbedError, match="a link's MTU must be a whole number of bytes from 576 to 9216"):
+        mtu({"mtu": wrong})
