@@ -52,10 +52,7 @@ class FlowingBulk:
     def wait_ready(self) -> None:
         """The server listens, and is found."""
         self._server.wait_ready(lambda: bool(self._sockets("-ltnH")))
-        if transports.named(self._run):
-            network = self._run.network
-            transports.serve(network.serval_host(self.item.target), self.item.service, self._port)
-            network.wait_service(self.item.service, [self.item.target])
+        transports.serve(self._run, self.item, self._port)
 
     def begin(self) -> None:
         """Start the client."""

@@ -48,9 +48,7 @@ class FlowingRequests:
         self._worker.wait_ready()
         if self._server is not None:
             self._server.wait_ready()
-            if transports.named(self._run):
-                transports.serve(network.serval_host(item.target), item.service, self._port)
-                network.wait_service(item.service, [item.target])
+            transports.serve(self._run, item, self._port)
         elif transports.named(self._run):
             network.wait_service(item.service, network.running(item.service))
 

@@ -11,6 +11,7 @@ from testbed.experiment.run import Run
 from testbed.experiment.traffic import BIN_SECONDS, DOWN, Stream
 from testbed.hosts import EmulatedNode
 from testbed.traffic import transports
+from testbed.traffic.guests import GuestFar
 from testbed.traffic.programs import DIRECTORY, Worker, file_name
 from testbed.traffic.samples import Progress
 
@@ -27,7 +28,7 @@ class FlowingStream:
     def __init__(self, run: Run, item: Stream, port: int) -> None:
         self.item = item
         self._run, self._port = run, port
-        self._source, self._target = run.network.find(item.source), run.network.find(item.target)
+        self._source = run.network.find(item.source)
         self._begun = self._ended = 0.0
         self._congestion: str | None = None
         near, far = (self._progress(end) for end in ("near", "far"))
@@ -36,7 +37,12 @@ class FlowingStream:
         settings = [str(port), str(transports.protocol(run)), transports.congestion(run), str(far)]
         self._near = self._worker("near", self._source, words[0], [str(near)])
         try:
-            self._far = self._worker("far", self._target, words[1], settings)
+            vm = transports.guest(run, item.target)
+            self._far: Worker | GuestFar
+            if vm is not None:
+                self._far = GuestFar(run, vm, item, port)
+            else:
+                self._far = self._worker("far", run.network.find(item.target), words[1], settings)
         except TestbedError:
             self._near.stop()
             raise
@@ -54,9 +60,7 @@ class FlowingStream:
         """Both ends listen and take orders; a stream that starts at 0 is connected."""
         self._far.wait_ready()
         self._near.wait_ready()
-        if transports.named(self._run):
-            transports.serve(self._run.network.serval_host(self.item.target), self.item.service, self._port)
-            self._run.network.wait_service(self.item.service, [self.item.target])
+        transports.serve(self._run, self.item, self._port)
         if self.item.start == 0:
             answer = self._near.order("connect", **self._connect_order())
             self._congestion = answer["congestion"]

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 from testbed import hosts, nodes
@@ -23,6 +24,7 @@ from testbed.experiment.specification import MPTCP, MPTCP_TUNED, SERVAL, SERVAL_
 from testbed.experiment.traffic import Traffic
 from testbed.hosts import EmulatedNode, ServalHost
 from testbed.traffic import mptcp
+from testbed.vm_migration import REAL, VmForm
 
 PATIENCE = 1.0
 """A silence of so many seconds that lasts to the end means that the stream is broken."""
@@ -72,7 +74,19 @@ def target(run: Run, item: Traffic, port: int) -> tuple[str, int]:
     if named(run):
         answer = nodes.ask(run.network.serval_host(item.source), "address", name=item.service)
         return answer["address"], answer["port"]
-    return run.network.find(item.target).addresses()[0], port
+    return first_address(run, item.target), port
+
+
+def guest(run: Run, name: str) -> VmForm | None:
+    """A real virtual machine of this name: a kernel of its own, not a host of the network. None when there is none."""
+    vm = run.network.vms.get(name)
+    return vm if vm is not None and vm.form == REAL else None
+
+
+def first_address(run: Run, name: str) -> str:
+    """Of a host or a virtual machine; raises TestbedError."""
+    vm = guest(run, name)
+    return run.network.find(name).addresses()[0] if vm is None else vm.address
 
 
 def address_of(host: EmulatedNode, place: str) -> str:
@@ -91,7 +105,8 @@ def address_of(host: EmulatedNode, place: str) -> str:
 
 def paths(run: Run, item: Traffic) -> int:
     """How many ways MPTCP has between the two ends of an item."""
-    return max(len(run.network.find(name).addresses()) for name in (item.source, item.target))
+    ends = [name for name in (item.source, item.target) if guest(run, name) is None]
+    return max(len(run.network.find(name).addresses()) for name in ends)
 
 
 def set_up(run: Run, items: Iterable[Traffic]) -> None:
@@ -105,13 +120,17 @@ def set_up(run: Run, items: Iterable[Traffic]) -> None:
     if reason is not None:
         raise TestbedError(f"{run.contender.transport} cannot run here: {reason}")
     sources = {item.source: run.network.find(item.source) for item in items}
-    targets = {item.target: run.network.find(item.target) for item in items}
+    guests = {item.target: guest(run, item.target) for item in items}
+    targets = {name: run.network.find(name) for name, vm in guests.items() if vm is None}
     for host in {**sources, **targets}.values():
         # What a connection learned of a path would help the next one.
         hosts.script(host, ["sysctl -q -w net.ipv4.tcp_no_metrics_save=1"])
         if named(run) and (host.name in sources or isinstance(host, ServalHost)):
             serval = run.network.serval_host(host.name)
             nodes.ask(serval, "encapsulation", mode=_ENCAPSULATION[run.contender.transport])
+    for vm in guests.values():
+        if vm is not None and named(run):
+            vm.ask("encapsulation", mode=_ENCAPSULATION[run.contender.transport])
     if run.contender.transport in STALE_LOSSES:
         for host in targets.values():
             set_mptcp(host, run.contender.transport, announce=True)
@@ -169,6 +188,23 @@ def _facts(run: Run) -> dict[str, Any]:
     return told
 
 
-def serve(host: ServalHost, service: str, port: int) -> None:
-    """Register what listens on a port of a host under a name, as `serval bind NAME PORT` does; raises TestbedError."""
-    nodes.ask(host, "bind", service=service, port=port)
+def serve(run: Run, item: Traffic, port: int) -> None:
+    """Register what listens on a port of an item's target under its service, and wait until the source's SYNs find it.
+
+    Nothing is done for who connects to addresses. Raises TestbedError.
+    """
+    if not named(run):
+        return
+    vm, network = guest(run, item.target), run.network
+    if vm is None:
+        nodes.ask(network.serval_host(item.target), "bind", service=item.service, port=port)
+        network.wait_service(item.service, [item.target])
+        return
+    vm.ask("bind", service=item.service, port=port)
+    for router in network.routers:
+        what = f"the rule of {router.name} for {item.service} names {item.target}"
+        network.wait(what, partial(_leads_to, run, router, item.service, vm.address), log=router.log_path)
+
+
+def _leads_to(run: Run, router: ServalHost, service: str, address: str) -> bool:
+    return run.network.targets(router, service) == {address}

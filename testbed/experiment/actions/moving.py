@@ -13,7 +13,8 @@ from testbed.experiment.actions import places
 from testbed.experiment.run import Run
 from testbed.experiment.schedule import BY_LINK, SpecificationError
 from testbed.mobility import replug
-from testbed.vm_migration import MoveRecord, check_place
+from testbed.traffic import transports
+from testbed.vm_migration import LIGHT, MoveRecord, check_place
 from topologies import subnets
 from topologies.declarations import Bridge
 
@@ -62,6 +63,7 @@ class MoveInterface:
             gap=self.gap,
             silent=self.silent,
         )
+        transports.follow(run, run.network.find(self.host))
         since_zero = {name: moment - run.zero for name, moment in asdict(moments).items()}
         return {"at": since_zero["unplugged"], **since_zero}
 
@@ -97,6 +99,8 @@ class MoveVm:
 
     def carry_out(self, run: Run) -> Mapping[str, Any]:
         record = run.network.vm(self.vm).move(self.to, address=self.address, gateway=self.gateway)
+        if record.form == LIGHT:
+            transports.follow(run, run.network.find(self.vm))
         found = _since(record, run.zero)
         run.facts.setdefault("moves", []).append({"vm": self.vm, **found})
         for moment in ("stopped", "resumed", "asked", "answered", "data"):
