@@ -218,13 +218,18 @@ def trust(document: Document) -> Trust:
     """Whether the machine and the links were what they had to be."""
     good = result.good_runs(document)
     reasons = Counter(reason for run in good for reason in dict.fromkeys(run.data["fidelity"]["kinds"]))
-    bad = tuple(
-        line
-        for entry in document["calibration"]
-        if not entry["good"]
-        for line in (entry["lines"] if entry["error"] is None else [f"not measured: {entry['error']}"])
-    )
+    bad = tuple(line for entry in document["calibration"] if not entry["good"] for line in _missed(entry))
     return Trust(len(good), _doubtful(run.data for run in good), dict(reasons.most_common()), bad)
+
+
+def _missed(calibration: Mapping[str, Any]) -> list[str]:
+    """What of a network's paths is not as it was asked for; all lines where it is not known which."""
+    if calibration["error"] is not None:
+        return [f"not measured: {calibration['error']}"]
+    verdicts = [quantity["verdict"] for path in calibration.get("paths", ()) for quantity in path.get("quantities", ())]
+    if len(verdicts) != len(calibration["lines"]):
+        return list(calibration["lines"])
+    return [line for line, verdict in zip(calibration["lines"], verdicts, strict=True) if verdict != "ok"]
 
 
 def _has(run: Mapping[str, Any], metric: str) -> bool:

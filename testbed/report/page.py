@@ -315,12 +315,36 @@ def _calibration(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [
         {
             "place": point_words(document["points"][entry["setting"]]),
-            "contender": entry["contender"],
             "good": entry["good"],
-            "lines": entry["lines"] if entry["error"] is None else [f"not measured: {entry['error']}"],
+            "error": entry["error"],
+            "paths": [
+                {
+                    "ends": f"{path['source']} to {path['target']}",
+                    "quantities": [_quantity(quantity) for quantity in path.get("quantities", ())],
+                }
+                for path in entry["paths"]
+            ],
         }
         for entry in document["calibration"]
     ]
+
+
+def _quantity(measured: Mapping[str, Any]) -> dict[str, str]:
+    """A row of the table of links: `testbed.calibration.Quantity`."""
+    unit, bounds = measured["unit"], [measured["low"], measured["high"]]
+    words = [
+        f"{sign} {number(bound)} {unit}".rstrip()
+        for sign, bound in zip(("from", "to"), bounds, strict=True)
+        if bound is not None
+    ]
+    return {
+        "name": measured["name"],
+        "asked": "no limit" if measured["asked"] is None else f"{number(measured['asked'])} {unit}".rstrip(),
+        "achieved": f"{number(measured['achieved'])} {unit}".rstrip(),
+        "bounds": " ".join(words),
+        "verdict": measured["verdict"],
+        "why": measured["why"],
+    }
 
 
 def _runs(results: Results) -> list[dict[str, Any]]:

@@ -165,6 +165,11 @@ def test_links_that_miss_what_was_asked_are_doubtful() -> None:
     made["calibration"] = [{"setting": 0, "contender": "serval", "good": False, "lines": ["rate 40 %"], "error": None}]
     assert not analysis.trust(made).trustworthy
     assert "calibration: rate 40 %" in summary.text(made)
+    quantities = [{"verdict": "ok"}, {"verdict": "missed"}]
+    made["calibration"][0].update(lines=["delay as asked", "rate 40 %"], paths=[{"quantities": quantities}])
+    assert analysis.trust(made).calibration == ("rate 40 %",), "what is as asked is no reason to doubt"
+    made["calibration"][0].update(lines=[], paths=[], error="nothing came through")
+    assert analysis.trust(made).calibration == ("not measured: nothing came through",)
 
 
 def test_the_summary_says_first_what_was_asked_and_whether_it_held() -> None:

@@ -129,7 +129,8 @@ def test_doubts_failures_and_those_left_out(stored: dict[str, Any]) -> None:
     text = text_of(stored)
     assert "DOUBTFUL: 2 of 35 runs, and calibration has 1 remark." in text
     assert "the hypervisor took 7 % of the CPU time" in text
-    assert "delay is off by 3.1 ms" in text and "asked 100 Mbit/s and 20 ms, achieved 97 Mbit/s" in text
+    assert "ann to dan rtt_ms=20 rate 100.0 Mbit/s 97.00 Mbit/s from 95.00 Mbit/s to 101.0 Mbit/s ok" in text
+    assert "delay 20.00 ms 23.10 ms from 19.80 ms to 20.20 ms missed one way, the median of 200 probes" in text
     assert "failed: web: no answer within 10 s" in text
     assert "MPTCP tuned (absent): kernel without MPTCP" in text
 
