@@ -10,8 +10,8 @@ from testbed.experiment.traffic import Stream
 def scene(values, contender):
     down, up = values["down"], values["down"] + values["pause"]
     return Scene(
-        topology="datacenter",
-        options={"clients": 1, "racks": 1, "hosts": 1, "delay": "2ms"},
+        topology="two-hosts",
+        options={"rate": 100, "delay": "2ms"},
         traffic=(Stream(name="flow", source="ann", target="dan", service="flow.example", rate=10),),
         events=(Event(action=LinkDown("ann", "eth0"), at=down), Event(action=LinkUp("ann", "eth0"), at=up)),
         seconds=up + 2.0,

@@ -18,6 +18,7 @@ from typing import Any
 from testbed.experiment import result
 from testbed.experiment.specification import EVERY, HIGHER
 from testbed.measure.statistics import ENOUGH, Interval, bootstrap, interval
+from testbed.words import counted
 
 BETTER, WORSE, NOT_DISTINGUISHABLE, TOO_FEW = "better", "worse", "not distinguishable", "too few"
 HELD, NOT_HELD, CANNOT_TELL = "held", "not held", "cannot tell"
@@ -352,9 +353,9 @@ def _said(
         if high < floor or low > ceiling:
             return NOT_HELD, None
     if count < ENOUGH or low is None or high is None:
-        return CANNOT_TELL, f"{count} runs are too few (< {ENOUGH})" if count else "no run has a value"
+        return CANNOT_TELL, f"too few runs: {count} of at least {ENOUGH}" if count else "no run has a value"
     if every and missing:
-        return CANNOT_TELL, f"{missing} runs failed or have no value"
+        return CANNOT_TELL, f"{counted(missing, 'run')} failed or gave no value"
     if floor <= low and high <= ceiling:
         return HELD, None
     return CANNOT_TELL, "the bound lies within the interval"

@@ -12,6 +12,7 @@ from testbed.experiment.specification import EVERY, Acceptance, Experiment, Metr
 from testbed.measure.progress import duration
 from testbed.measure.statistics import ENOUGH
 from testbed.measure.table import aligned, number
+from testbed.words import counted
 
 WIDTH = 110
 
@@ -68,7 +69,7 @@ def plan(laid: Plan) -> str:
         for turn in laid.turns
     ]
     measured = laid.calibrations()
-    lines = [f"the links of {len(measured)} networks are measured first"] if measured else []
+    lines = [f"the links are measured first, in {counted(len(measured), 'network')}"] if measured else []
     lines += [f"left out: {one.contender.name}: {one.why}" for one in laid.skipped]
     seed = laid.settings.seed
     return "\n".join([*lines, *aligned(rows), f"about {duration(laid.total_seconds())}; --seed {seed} runs it so"])
@@ -89,7 +90,7 @@ def beginning(laid: Plan, directory: Path) -> str:
     names = ", ".join(contender.name for contender in laid.contenders)
     points = f" at {len(laid.points)} points" if laid.points != ({},) else ""
     lines = [
-        f"{laid.experiment.title} ({laid.experiment.source}): {len(laid.turns)} runs, about"
+        f"{laid.experiment.title} ({laid.experiment.source}): {counted(len(laid.turns), 'run')}, about"
         f" {duration(laid.total_seconds())}; seed {settings.seed}",
         f"  {settings.runs} x {names}{points}, to {directory}",
         *(f"  left out: {one.contender.name}: {one.why}" for one in laid.skipped),

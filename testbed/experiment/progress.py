@@ -8,6 +8,7 @@ from typing import TextIO
 
 from testbed.experiment.plan import Plan, Turn, point_words
 from testbed.measure.progress import Speaker, duration
+from testbed.words import counted
 
 
 class RunProgress:
@@ -43,7 +44,7 @@ class RunProgress:
             what = "failed, and is repeated" if again else "failed"
             self._speaker.say(f"{self._words(turn)} {what}: {failed}", keep=True)
         elif not self._left:
-            self._speaker.say(f"{len(self._plan.turns)} runs in {duration(self._spent)}", keep=True)
+            self._speaker.say(f"{counted(len(self._plan.turns), 'run')} in {duration(self._spent)}", keep=True)
         else:
             self._speaker.say(f"{self._words(turn)} took {took:.0f} s; {duration(self.left())} left", keep=False)
 

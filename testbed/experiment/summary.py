@@ -11,6 +11,7 @@ from testbed.experiment.plan import point_words
 from testbed.experiment.specification import EVERY
 from testbed.measure.statistics import ENOUGH
 from testbed.measure.table import aligned, number
+from testbed.words import counted
 
 Document = Mapping[str, Any]
 
@@ -34,7 +35,7 @@ def heading(document: Document) -> str:
     quick = " (quick: it only shows that it works)" if settings["quick"] else ""
     lines = [
         f"{experiment['title']}: {experiment['source']}{quick}",
-        f"  {good} of {planned} runs, seed {settings['seed']}, {document['created']}"
+        f"  {good} of {counted(planned, 'run')}, seed {settings['seed']}, {document['created']}"
         f" on {document['manifest'].get('summary', 'an unknown machine')}",
     ]
     if document["ended"] is not None:
@@ -46,7 +47,7 @@ def heading(document: Document) -> str:
 def acceptance_line(one: Judgement) -> str:
     """ "held        E2 dip  ann: median 0.020 s (0.010 .. 0.030, n = 10), asked: at most 0.030 s"."""
     place = f" at {point_words(one.point)}" if one.point else ""
-    doubt = f"; {one.doubtful} of {one.count} runs doubtful" if one.doubtful else ""
+    doubt = f"; {one.doubtful} of {counted(one.count, 'run')} doubtful" if one.doubtful else ""
     why = f": {one.why}" if one.why is not None and one.verdict == CANNOT_TELL else ""
     return f"{one.verdict.upper():<12} {one.text}{place}{why}\n{'':<13}{measured(one)}; asked: {asked(one)}{doubt}"
 
@@ -145,8 +146,8 @@ def trust_lines(document: Document) -> list[str]:
     lines = [f"WRONG BYTES: {line}" for line in wrong_bytes(document)]
     if trust.runs:
         word = "trustworthy" if trust.trustworthy else "DOUBTFUL"
-        lines.append(f"{word}: {trust.runs - trust.doubtful} of {trust.runs} runs trustworthy")
-        lines += [f"  {reason}: in {count} of {trust.runs} runs" for reason, count in trust.reasons.items()]
+        lines.append(f"{word}: {trust.runs - trust.doubtful} of {counted(trust.runs, 'run')} trustworthy")
+        lines += [f"  {reason}: in {count} of {counted(trust.runs, 'run')}" for reason, count in trust.reasons.items()]
     lines += [f"  calibration: {line}" for line in trust.calibration]
     if not document["calibration"]:
         lines.append("  calibration: none was made")

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from testbed.experiment import catalogue
 from tests.emulation.test_network import nothing_left  # noqa: F401 - a fixture
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -103,3 +104,13 @@ def test_ctrl_c_keeps_what_was_measured(tmp_path: Path) -> None:
     (measured,) = result["calibration"]
     assert measured["error"] is None and measured["paths"][0]["quantities"][0]["achieved"] > 0
     assert f"  ann - dan: {measured['paths'][0]['source']}" not in said and "ann - dan: rate " in said
+
+
+@pytest.mark.usefixtures("nothing_left")
+@pytest.mark.parametrize("name", catalogue.names())
+def test_every_experiment_runs(name: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", f"experiments.{name}"]
+    # One point: a sweep's other ends differ in numbers only.
+    words = ["--quick", "--runs", "1", "--points", "1", "--seed", "1", "--no-report"]
+    run(command, *words, "--results", str(tmp_path))
+    check_runs(result_in(tmp_path))

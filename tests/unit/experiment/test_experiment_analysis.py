@@ -75,6 +75,7 @@ def test_a_repetition_that_lacks_one_side_is_no_pair() -> None:
         (0.100, 10, WORSE),
         (0.010, 10, BETTER),
         (0.023, 10, NOT_DISTINGUISHABLE),  # 3 ms: clearly more, but less than the 5 ms that matter
+        (0.017, 10, NOT_DISTINGUISHABLE),
         (0.100, 5, TOO_FEW),
     ],
 )
@@ -112,7 +113,7 @@ def test_a_bound_within_the_interval_tells_nothing() -> None:
 
 def test_too_few_runs_tell_nothing_but_one_breaks_what_every_run_must_hold() -> None:
     found = judged(document(gaps(0.020, 0.100), runs=3))
-    assert found["short"] == found["always short"] == (CANNOT_TELL, "3 runs are too few (< 6)")
+    assert found["short"] == found["always short"] == (CANNOT_TELL, "too few runs: 3 of at least 6")
     assert judged(document(gaps(0.050, 0.100), runs=3))["always short"] == (NOT_HELD, None)
 
 
@@ -120,7 +121,7 @@ def test_what_every_run_must_hold_is_not_told_from_the_runs_that_went_through() 
     def gap(turn: Turn) -> float | None:
         return None if (turn.contender, turn.repetition) == ("serval", 2) else 0.02
 
-    assert judged(document(gap, runs=10))["always short"] == (CANNOT_TELL, "1 runs failed or have no value")
+    assert judged(document(gap, runs=10))["always short"] == (CANNOT_TELL, "1 run failed or gave no value")
 
 
 def test_a_quick_run_is_not_judged() -> None:

@@ -101,9 +101,11 @@ def test_a_condition_triggers_its_action_after_a_pause(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("within", [0.1, 60.0])
 def test_a_condition_that_never_comes_true_fails_the_run(tmp_path: Path, within: float) -> None:
-    event = Event(action=Note(World(), "moved"), when=Moved(1e12), within=within)
-    record = one_run(World(), tmp_path, events=(event,))
+    world = World()
+    event = Event(action=Note(world, "moved"), when=Moved(1e12), within=within)
+    record = one_run(world, tmp_path, events=(event, Event(action=Note(world, "later"), at=0.2)))
     shown = min(within, 0.3)
+    assert ("later" in world.happened) == (within > 0.2)
     assert f"within {shown:g} s it did not come true that flow has moved 1e+12" in record["failed"]
     assert record["log"].startswith("logs/run-") and (tmp_path / record["log"]).is_dir()
 
@@ -114,6 +116,11 @@ def test_an_action_that_fails_ends_the_run_and_all_is_stopped(tmp_path: Path) ->
     record = one_run(world, tmp_path, events=events)
     assert record["failed"] == "broken: refused" and not record["metrics"]
     assert world.happened[-3:] == ["flow stopped", "network down", "logs collected"]
+
+
+def test_an_action_that_fails_after_the_end_of_the_schedule_fails_the_run(tmp_path: Path) -> None:
+    event = Event(action=Note(World(), "broken", seconds=0.4, error="refused"), at=0.05)
+    assert one_run(World(), tmp_path, events=(event,))["failed"] == "broken: refused"
 
 
 def test_an_action_with_a_mistake_in_it_is_not_lost(tmp_path: Path) -> None:
