@@ -13,7 +13,9 @@ from testbed import hosts
 from testbed.errors import TestbedError
 from testbed.hosts import ServalHost
 from testbed.link.shape import parse_delay, parse_rate
+from testbed.mobility import replug
 from testbed.network import NO_CONTROLLER, ServalNetwork
+from testbed.vm_migration import check_place
 from testbed.words import did_you_mean
 
 SERVAL_COMMANDS = ("serval", "servicectl")
@@ -33,10 +35,18 @@ Of the whole network:
   restart dan               its node again, after it has ended
   link ann s1 down          and up again, with the routes that the kernel drops meanwhile
   impair r1 r2 delay=20ms jitter=2ms loss=1 rate=10 hole=on    change a link while it runs (docs/links.md)
+  plug ann eth0 cell 10.2.0.1/24 10.2.0.254 gap=0.5       an interface joins another network (docs/mobility.md)
+  move vic ian 10.2.2.10/24 10.2.2.254                    a virtual machine moves to another host
 Host names after the first word are replaced by addresses (not after serval and servicectl). Ctrl-C interrupts the
 command, `exit` or Ctrl-D ends the run.
 """
-_WANTED = {1: "one word is wanted", 2: "two words are wanted", 3: "three words are wanted"}
+_WANTED = {
+    1: "one word is wanted",
+    2: "two words are wanted",
+    3: "three words are wanted",
+    4: "four words are wanted",
+    5: "five words are wanted",
+}
 _SWITCH = {"on": True, "off": False}.__getitem__
 _CHANGES: dict[str, Callable[[str], Any]] = {
     "rate": parse_rate,
@@ -190,6 +200,33 @@ class Prompt(HostPrompt):
             except (KeyError, ValueError):
                 raise TestbedError(f"{word!r} is none of {_CHANGES_SHOWN}") from None
         link.change(**wanted)
+
+    def do_plug(self, line: str) -> None:
+        """plug HOST INTERFACE BRIDGE ADDRESS GATEWAY [gap=SECONDS]: an interface joins another network."""
+        self._guarded(lambda: self._plug(line))
+
+    def _plug(self, line: str) -> None:
+        usage = "plug HOST INTERFACE BRIDGE ADDRESS GATEWAY [gap=SECONDS]"
+        words = line.split()
+        gap = words.pop().removeprefix("gap=") if words and words[-1].startswith("gap=") else "0"
+        host, interface, to, address, gateway = self._words(" ".join(words), 5, usage)
+        try:
+            seconds = float(gap)
+        except ValueError:
+            raise TestbedError(f"gap={gap} is no number of seconds", usage) from None
+        check_place(address, gateway)
+        moments = replug.move(self.mn, host, f"{host}-{interface}", to, address=address, gateway=gateway, gap=seconds)
+        took = moments.addressed - moments.unplugged
+        output(f"{host}'s {interface} is at {to}, {address}; {took * 1e3:.0f} ms from the old network to the address\n")
+
+    def do_move(self, line: str) -> None:
+        """move VM HOST ADDRESS GATEWAY: a virtual machine moves to another host, where it has another address."""
+        self._guarded(lambda: self._move(*self._words(line, 4, "move VM HOST ADDRESS GATEWAY")))
+
+    def _move(self, name: str, to: str, address: str, gateway: str) -> None:
+        record = self.mn.vm(name).move(to, address=address, gateway=gateway)
+        parts = ", ".join(f"{part} {seconds * 1e3:.0f} ms" for part, seconds in record.parts().items())
+        output(f"{name} ({record.form} form) is on {record.destination}, {record.new_address}: {parts}\n")
 
     @staticmethod
     def _words(line: str, number: int, usage: str) -> list[str]:

@@ -65,7 +65,11 @@ class LinkUp:
             with rtnetlink.opened() as netlink:
                 for wire in link.wire_ends:
                     netlink.set_up(wire, True)
-        return {"routes": status.change([link], up=True), "at": run.now()}
+        at = 0.0
+        for end in (link.intf1, link.intf2):
+            with rtnetlink.opened(end.node) as netlink:
+                at = netlink.set_up(end.name, True) - run.zero
+        return {"at": at, "routes": status.change([link], up=True)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,10 @@ def test_source_runs_the_commands_in_a_file(prompt: Prompt, tmp_path: Path, monk
         ("link ann s1", "three words are wanted: link NODE NODE up|down"),
         ("link ann s1 away", "'away' is neither up nor down"),
         ("kill dan", "two words are wanted: SERVICE HOST"),
+        ("move vic ian", "four words are wanted: move VM HOST ADDRESS GATEWAY"),
+        ("plug ann eth0 cell", "five words are wanted: plug HOST INTERFACE BRIDGE ADDRESS GATEWAY"),
+        ("plug ann eth0 cell 10.2.0.1/24 10.2.0.254 gap=x", "gap=x is no number of seconds"),
+        ("plug ann eth0 cell 10.2.0.1 10.2.0.254", "needs the length of a prefix"),
     ],
 )
 def test_wrong_words_are_answered_with_the_right_ones(
