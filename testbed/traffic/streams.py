@@ -105,7 +105,7 @@ class FlowingStream:
             if again["ok"] and again["at"] > 0:
                 self._run.log(f"{self.item.name} has connected anew", at=again["at"], source=SOURCE)
         if broke is not None:
-            self._run.log(f"{self.item.name} is broken", at=broke["at"], source=SOURCE, why=broke["why"])
+            self._run.log(f"{self.item.name} is broken", at=broke["noticed"], source=SOURCE, why=broke["why"])
         return {
             "kind": self.item.kind,
             "bin": BIN_SECONDS,
@@ -165,12 +165,17 @@ class FlowingStream:
 
 
 def broken(received: dict[str, Any], sent: dict[str, Any], end: float, patience: float) -> dict[str, Any] | None:
-    """Why and when a stream broke, from what its two ends told; None when it did not. end: when it was ended."""
+    """Why and when a stream broke, from what its two ends told; None when it did not. end: when it was ended.
+
+    "noticed" is when an application would know: at its error, or when its patience was over.
+    """
     errors = [end["error"] for end in (received, sent) if end["error"] is not None]
     if errors:
-        return min(errors, key=lambda error: float(error["at"]))
+        first = min(errors, key=lambda error: float(error["at"]))
+        return {**first, "noticed": first["at"]}
     last = received["last"]
     if last is None or end - last > patience:
         at = 0.0 if last is None else last
-        return {"at": at, "why": f"nothing came for the last {end - at:.3g} s (time-out {patience:g} s)"}
+        why = f"nothing came for the last {end - at:.3g} s (time-out {patience:g} s)"
+        return {"at": at, "why": why, "noticed": min(at + patience, end)}
     return None

@@ -147,11 +147,13 @@ def end(last: float | None = None, error: dict[str, Any] | None = None) -> dict[
 def test_a_stream_is_broken_by_an_error_or_by_a_silence_that_lasts_to_the_end() -> None:
     reset = {"at": 2.0, "why": "ConnectionResetError"}
     assert broken(end(9.9), end(), 10.0, 1.0) is None
-    assert broken(end(8.9), end(), 10.0, 1.0) == {"at": 8.9, "why": "nothing came for the last 1.1 s (time-out 1 s)"}
+    silent = {"at": 8.9, "why": "nothing came for the last 1.1 s (time-out 1 s)", "noticed": 9.9}
+    assert broken(end(8.9), end(), 10.0, 1.0) == silent
     assert broken(end(8.9), end(), 10.0, 2.0) is None
     assert broken(end(None), end(), 10.0, 2.0) is not None
-    assert broken(end(2.0), end(error=reset), 10.0, 60.0) == reset
-    assert broken(end(3.0, {"at": 3.0, "why": "later"}), end(error=reset), 10.0, 1.0) == reset
+    told = {**reset, "noticed": 2.0}
+    assert broken(end(2.0), end(error=reset), 10.0, 60.0) == told
+    assert broken(end(3.0, {"at": 3.0, "why": "later"}), end(error=reset), 10.0, 1.0) == told
 
 
 def test_two_servers_of_one_service_are_refused_and_two_clients_of_a_declared_one_are_not() -> None:
