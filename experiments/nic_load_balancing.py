@@ -26,7 +26,7 @@ from testbed.experiment.specification import (
 )
 from testbed.experiment.traffic import Stream
 from testbed.measure.statistics import jain
-from testbed.report.plots import Bars, TimeSeries
+from testbed.report.plots import Bars, Shape, TimeSeries
 from testbed.traffic import mptcp
 
 FLOWS = ("flow1", "flow2")
@@ -168,6 +168,7 @@ kernel takes that for all connections of the host, so both flows move and go on 
             bin=BIN,
             total=True,
             top=2000.0,
+            shapes=(Shape("each flow", ((0, 500), (6, 500), (6, 1000), (12, 1000)), "slide 46", by_eye=True),),
         ),
         TimeSeries(
             name="goodput-slow",

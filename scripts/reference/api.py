@@ -77,6 +77,11 @@ FACES = (
         "What a result says",
         ("summaries", "comparisons", "judgements", "trust", "Summary", "Comparison", "Judgement", "Trust", "Estimate"),
     ),
+    Face(
+        "testbed.report.plots",
+        "Pictures of experiments",
+        ("TimeSeries", "Instances", "Cdf", "BlackoutPhases", "Parts", "Bars", "Curve", "Shape", "Picture"),
+    ),
     Face("controllers.policies.base", "Policies", ("Policy", "Candidate", "PolicyError")),
     Face("controllers.policies.catalogue", "Policies by name", ("register", "find")),
     Face("controllers.directory", "Instances of services", ("Instance",)),

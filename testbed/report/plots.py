@@ -6,7 +6,7 @@
     )
 
 Each contender has one colour and one marker in all pictures of a result. Whatever a picture shows of a doubtful run is
-hollow or dashed, and its heading says DOUBTFUL. What a slide says stands beside it as a dashed line with its source.
+hollow or dotted, and its heading says DOUBTFUL. What a slide says stands beside it as a dashed line with its source.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ def draw(picture: Instances, results: Results) -> Any:
     groups = [group for group in results.groups(picture) if _runs(picture, group)]
     if not groups:
         return None
-    made = parts.figure(1.4 + 1.75 * len(groups), results.heading(picture, groups))
+    made = parts.figure(1.4 + 1.95 * len(groups), results.heading(picture, groups))
     marks, named = parts.EventMarks(), _names(picture, groups)
     panels = parts.panels(made, len(groups))
     for panel, group in zip(panels, groups, strict=True):

@@ -23,7 +23,7 @@ def draw(picture: TimeSeries, results: Results) -> Any:
     if not groups:
         return None
     picture = replace(picture, bin=width(picture, groups))
-    made = parts.figure(1.4 + 1.75 * len(groups), results.heading(picture, groups))
+    made = parts.figure(1.4 + 1.95 * len(groups), results.heading(picture, groups))
     marks = parts.EventMarks()
     panels = parts.panels(made, len(groups))
     for panel, group in zip(panels, groups, strict=True):
