@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import gc
 import json
-import random
 import socket
 import sys
 import threading
@@ -22,16 +21,15 @@ from collections.abc import Callable
 from typing import Any
 
 from testbed.traffic import mptcp
+from testbed.traffic.flow import read_line, write_line
 from testbed.traffic.mptcp import IPPROTO_MPTCP
 from testbed.traffic.orders import serve_orders
-from testbed.traffic.pattern import WrongData
+from testbed.traffic.pattern import Source, Verifier, WrongData
 
 DOWN, UP = "down", "up"
 PIECE_SECONDS = 0.001
 LIMIT = 60.0
 """Longest silence of a connection, in seconds."""
-_PATTERN = random.Random(5).randbytes(1 << 16)
-_TWICE = _PATTERN * 2 + _PATTERN[:1]
 
 
 def pieces(rate: float, seconds: float) -> tuple[int, int]:
@@ -44,33 +42,29 @@ def send(connection: socket.socket, rate: float, seconds: float) -> float:
     count, size = pieces(rate, seconds)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     begun = time.monotonic()
-    view = memoryview(_TWICE)
-    at = 0
+    source = Source()
     for number in range(count):
         wait = begun + number * PIECE_SECONDS - time.monotonic()
         if wait > 0:
             time.sleep(wait)
-        connection.sendall(view[at : at + size])
-        at = (at + size) % len(_PATTERN)
+        while (left := (number + 1) * size - source.position) > 0:
+            piece = source.piece(left)
+            connection.sendall(piece)
+            source.sent(len(piece))
     connection.shutdown(socket.SHUT_WR)
     return begun
 
 
 def receive(connection: socket.socket, first: Callable[[float], None] | None = None) -> dict[str, Any]:
     """Receive to the end and check every byte; `first(time)` hears of the first data. Raises WrongData."""
-    times: list[float] = []
-    buffer = bytearray(len(_PATTERN))
-    view, expected = memoryview(buffer), memoryview(_TWICE)
-    total = 0
-    while count := connection.recv_into(buffer):
+    verifier, times = Verifier(), []
+    while count := connection.recv_into(verifier.space()):
         times.append(time.monotonic())
-        at = total % len(_PATTERN)
-        if view[:count] != expected[at : at + count]:
-            raise WrongData(f"other bytes than were sent, between {total} and {total + count}")
-        total += count
+        verifier.came(count)
         if len(times) == 1 and first is not None:
             first(times[0])
-    return {"times": times, "bytes": total}
+    verifier.check()
+    return {"times": times, "bytes": verifier.position}
 
 
 # -- the far end
@@ -81,9 +75,9 @@ def serve_one(connection: socket.socket) -> None:
     with connection:
         connection.settimeout(LIMIT)
         try:
-            wanted = json.loads(_line(connection))
-            connection.sendall(b"\n")
-            _line(connection)
+            wanted = read_line(connection)
+            write_line(connection, {})
+            read_line(connection)
             if wanted["direction"] == DOWN:
                 send(connection, wanted["rate"], wanted["seconds"])
                 connection.recv(1)
@@ -98,16 +92,6 @@ def _told(operation: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str
         return operation(*arguments)
     except WrongData as error:
         return {"wrong": str(error)}
-
-
-def _line(connection: socket.socket) -> bytes:
-    line = b""
-    while not line.endswith(b"\n"):
-        byte = connection.recv(1)
-        if not byte:
-            raise ConnectionError("the other end closed the connection")
-        line += byte
-    return line
 
 
 def listen(port: int, protocol: int) -> None:
@@ -133,11 +117,11 @@ def stream(order: dict[str, Any], tell: Callable[[dict[str, Any]], None]) -> dic
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, protocol) as connection:
         connection.settimeout(LIMIT)
         connection.connect(tuple(order["target"]))
-        connection.sendall(json.dumps(wanted).encode() + b"\n")
-        _line(connection)
+        write_line(connection, wanted)
+        read_line(connection)
         if order["mptcp"]:
             mptcp.await_subflow(connection)
-        connection.sendall(b"\n")
+        write_line(connection, {})
         congestion = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0").decode()
 
         def started(at: float) -> None:

@@ -15,6 +15,7 @@ from experiments.benchmarks import handover, stream
 from experiments.benchmarks.gaps import Gap, gaps, largest, limit_ms, window
 from testbed.measure import analysis
 from testbed.traffic.orders import serve_orders
+from testbed.traffic.pattern import leading
 
 EVENT = 1000.25
 
@@ -123,7 +124,7 @@ def test_all_pieces_come_and_are_checked() -> None:
 
 @pytest.mark.parametrize("change", [0, 3000, 70_000])
 def test_a_wrong_byte_is_found(change: int) -> None:
-    data = bytearray((stream._PATTERN * 2)[:80_000])
+    data = bytearray(leading(80_000))
     data[change] ^= 1
     one, other = socket.socketpair()
 
