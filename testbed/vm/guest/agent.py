@@ -33,7 +33,7 @@ from serval_node.control.local import Client, ControlError
 
 from .controller import ControllerWay
 from .names import AGENT_PORT, CONTROLLER_PORT
-from .network import Network, Place
+from .network import Change, Network, Place
 from .ports import Loop, Port, open_port
 from .programs import Programs, start_servald
 
@@ -51,7 +51,7 @@ class Agent:
         self._network = Network()
         self._programs = Programs()
         self._controller = ControllerWay(self._loop, open_port(CONTROLLER_PORT))
-        self._next: Place | None = None
+        self._next: tuple[Place, Change] | None = None
         self._operations: dict[str, Callable[[dict[str, Any]], Answer]] = {
             "clock": self._clock,
             "begin": self._begin,
@@ -102,9 +102,9 @@ class Agent:
         if not moved or self._next is None:
             return
         noticed = time.monotonic()
-        place, self._next = self._next, None
+        there, self._next = self._next, None
         try:
-            self._network.go(place)
+            self._network.go(*there)
         except OSError as error:
             self._port.send({"event": "moved", "noticed": noticed, "error": str(error)})
             return
@@ -112,11 +112,15 @@ class Agent:
 
     def _place(self, order: dict[str, Any]) -> Answer:
         self._next = None
-        self._network.go(_place_of(order))
+        place = _place_of(order)
+        self._network.go(place, self._network.prepare(place))
         return {}
 
     def _expect(self, order: dict[str, Any]) -> Answer:
-        self._next = _place_of(order) if "address" in order else None
+        self._next = None
+        if "address" in order:
+            place = _place_of(order)
+            self._next = place, self._network.prepare(place)
         return {}
 
     # -- this guest's own

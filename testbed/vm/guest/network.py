@@ -11,6 +11,8 @@ import errno
 import os
 import socket
 import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from serval_node.io.netlink_message import attribute, attributes, messages
 
@@ -30,7 +32,6 @@ _NOTIFY_PEERS = 4  # IFLA_EVENT_NOTIFY_PEERS
 _UP = 1
 _RTMGRP_LINK = 1
 _ANSWER_SECONDS = 2.0
-Request = tuple[int, int, bytes]
 
 
 class Place:
@@ -42,6 +43,23 @@ class Place:
         self.gateway = socket.inet_aton(gateway)
 
 
+@dataclass(frozen=True)
+class Change:
+    """Requests to the kernel, ready to be sent. Made beforehand, since after a move every line of code costs."""
+
+    datagram: bytes
+    requests: int
+
+    @classmethod
+    def of(cls, requests: Sequence[tuple[int, int, bytes]]) -> Change:
+        """Of requests, each a message type, flags and body."""
+        datagram = b""
+        for number, (kind, flags, body) in enumerate(requests, 1):
+            datagram += _HEADER.pack(_HEADER.size + len(body), kind, _REQUEST | _ACK | flags, number, 0) + body
+            datagram += bytes(-len(datagram) % 4)
+        return cls(datagram, len(requests))
+
+
 class Network:
     """Sets what the agent is told, and hears of moves."""
 
@@ -51,6 +69,9 @@ class Network:
         self._link = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
         self._link.bind((0, _RTMGRP_LINK))
         self._link.setblocking(False)
+        self._requests = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+        self._requests.settimeout(_ANSWER_SECONDS)
+        self._requests.bind((0, 0))
 
     def fileno(self) -> int:
         return self._link.fileno()
@@ -66,13 +87,13 @@ class Network:
 
     def configure(self, mac: str, mtu: int) -> None:
         """Give the interface its hardware address and MTU, and set it up. Raises OSError."""
-        values = attribute(_IFLA_ADDRESS, bytes.fromhex(mac.replace(":", ""))) + attribute(
-            _IFLA_MTU, struct.pack("=I", mtu)
-        )
-        _change([(_NEWLINK, 0, _LINK.pack(socket.AF_UNSPEC, 0, self._index, _UP, _UP) + values)])
+        values = attribute(_IFLA_ADDRESS, bytes.fromhex(mac.replace(":", "")))
+        values += attribute(_IFLA_MTU, struct.pack("=I", mtu))
+        link = _LINK.pack(socket.AF_UNSPEC, 0, self._index, _UP, _UP)
+        self._carry_out(Change.of([(_NEWLINK, 0, link + values)]))
 
-    def go(self, place: Place) -> None:
-        """Have this address and default route, and no other. Raises OSError.
+    def prepare(self, place: Place) -> Change:
+        """What takes the guest from where it is to another place: its address and default route, and no other.
 
         All in one datagram: whoever watches the routes finds everything done when it looks.
         """
@@ -85,12 +106,29 @@ class Network:
         old = self.place
         if old is not None and old.address != place.address:
             requests.append((_DELADDR, 0, self._address(old)))
-        _change(requests)
+        return Change.of(requests)
+
+    def go(self, place: Place, change: Change) -> None:
+        """Go to a place by what was prepared for it. Raises OSError."""
+        self._carry_out(change)
         self.place = place
 
     def _address(self, place: Place) -> bytes:
         header = _ADDRESS.pack(socket.AF_INET, place.prefix_length, 0, _UNIVERSE, self._index)
         return header + attribute(_IFA_LOCAL, place.address) + attribute(_IFA_ADDRESS, place.address)
+
+    def _carry_out(self, change: Change) -> None:
+        """Raises OSError for the first request that the kernel refuses."""
+        self._requests.send(change.datagram)
+        answered = 0
+        while answered < change.requests:
+            for message in messages(self._requests.recv(1 << 16)):
+                if message.kind != _ERROR:
+                    continue
+                answered += 1
+                code = -struct.unpack_from("=i", message.body)[0]
+                if code not in (0, errno.EADDRNOTAVAIL):  # an address that is gone already need not be removed
+                    raise OSError(code, os.strerror(code))
 
 
 def announces(data: bytes, index: int) -> bool:
@@ -101,23 +139,3 @@ def announces(data: bytes, index: int) -> bool:
         and attributes(message.body, _LINK.size).get(_IFLA_EVENT) == struct.pack("=I", _NOTIFY_PEERS)
         for message in messages(data)
     )
-
-
-def _change(requests: list[Request]) -> None:
-    """Ask the kernel for several changes at once. Raises OSError for the first that it refuses."""
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE) as link:
-        link.settimeout(_ANSWER_SECONDS)
-        link.bind((0, 0))
-        datagram = b""
-        for number, (kind, flags, body) in enumerate(requests, 1):
-            datagram += _HEADER.pack(_HEADER.size + len(body), kind, _REQUEST | _ACK | flags, number, 0) + body
-        link.send(datagram)
-        answered = 0
-        while answered < len(requests):
-            for message in messages(link.recv(1 << 16)):
-                if message.kind != _ERROR:
-                    continue
-                answered += 1
-                code = -struct.unpack_from("=i", message.body)[0]
-                if code not in (0, errno.EADDRNOTAVAIL):  # an address that is gone already need not be removed
-                    raise OSError(code, os.strerror(code))
