@@ -35,7 +35,8 @@ SETTLE = 0.5, 0.2
 seconds to share a link evenly.
 """
 BIN = 0.1
-DIP_SECONDS = 2.0
+DIP_SECONDS, GAP_SECONDS = 2.0, 0.25
+"""After the move: a dip is looked for so long, and a silence that begins later than that has other reasons."""
 FAST, SLOW = 1000.0, 100.0
 
 
@@ -74,7 +75,7 @@ def dip(run: RunRecord) -> float:
 def gap(run: RunRecord) -> float:
     """The longest silence of flow1 around the move, in seconds."""
     move = run.event("flow1 moves")
-    return run.largest_gap("flow1", move - BIN, move + DIP_SECONDS)
+    return run.largest_gap("flow1", move - BIN, move + GAP_SECONDS)
 
 
 def busiest(run: RunRecord) -> float | None:

@@ -27,7 +27,7 @@ def run(seconds: float, contender: str, **traffic: Any) -> RunRecord:
 
 
 def test_a_move_that_doubles_the_sum() -> None:
-    flow1 = stream((6.0, 48.0), (0.25, 10.0), (5.75, 96.0), gaps=((5.995, 0.024), (2.0, 0.5)))
+    flow1 = stream((6.0, 48.0), (0.25, 10.0), (5.75, 96.0), gaps=((5.995, 0.024), (2.0, 0.5), (6.4, 0.3)))
     record = run(12.0, "serval", flow1=flow1, flow2=stream((6.0, 48.0), (6.0, 96.0)))
     found = {metric.name: metric.compute(record) for metric in e2.EXPERIMENT.metrics}
     assert found["jain"] == pytest.approx(1.0)
