@@ -6,8 +6,8 @@
         +---------------------------------+
               10.61.0.0/24, 200 Mbit/s
 
-The first interface is in use, the second one stands by: it has an address, a default route of its own for what comes
-from that address, and another one behind the first's. Neighbours are known beforehand: nobody's ARP is in the figures.
+The first interface is in use, the second one stands by: what leaves from its address goes by it, and its default route
+stands behind the first's (testbed.mobility.multihoming). Neighbours are known beforehand: no ARP is in the figures.
 """
 
 from __future__ import annotations
@@ -31,9 +31,7 @@ SERVICE = "stream.example"
 PROVIDERS = {"example": 0x5E7A1E}
 FIRST, SECOND, SERVER = "10.60.0.1", "10.61.0.1", "10.62.0.2"
 _GATEWAYS = {FIRST: "10.60.0.254", SECOND: "10.61.0.254"}
-_TABLES = {FIRST: 101, SECOND: 102}
 HOLE_TABLE = 66
-_STANDBY_METRIC = 100
 _PREFERENCE, _PREFERRED_SUBFLOWS = 10, 2
 CONGESTION_CONTROL = hosts.CONGESTION_CONTROL
 MPTCP_STALE_LOSSES = {"default": 4, "tuned": 1}
@@ -69,21 +67,13 @@ class Multihomed:
         return [*lines, _neighbour(self.links[2].intf1, self.links[2].intf2)]
 
     def _client_lines(self) -> list[str]:
-        lines = []
-        for link, metric in zip(self.links[:2], (0, _STANDBY_METRIC), strict=True):
-            way = f"via {_GATEWAYS[link.intf1.ip]} dev {link.intf1.name} congctl {CONGESTION_CONTROL}"
-            lines += [
-                f"ip route replace default {way} metric {metric}",
-                f"ip route replace default {way} table {_TABLES[link.intf1.ip]}",
-                _neighbour(link.intf1, link.intf2),
-            ]
-        return lines
+        lines = [" ".join(hosts.route_command("replace", *route)) for route in self.client.routes()]
+        return lines + [_neighbour(link.intf1, link.intf2) for link in self.links[:2]]
 
     def set_up(self) -> None:
-        """What stays: rules by source address, the rules behind which the silent hole opens, TCP that forgets."""
-        rules = [f"ip rule add from {address} lookup {table} pref {_PREFERENCE}" for address, table in _TABLES.items()]
+        """What stays: the rules behind which the silent hole opens, TCP that forgets."""
         forget = "sysctl -q -w net.ipv4.tcp_no_metrics_save=1"
-        hosts.script(self.client, [forget, *rules])
+        hosts.script(self.client, [forget])
         hole = [
             f"ip rule add iif {self.first_interface_of_router} lookup {HOLE_TABLE} pref {_PREFERENCE}",
             f"ip rule add to {FIRST} lookup {HOLE_TABLE} pref {_PREFERENCE}",
@@ -159,6 +149,8 @@ def _build(undo: list[Callable[[], object]], logs: Path, delay: float, loss: flo
     shape = {**({"delay": f"{delay * 1e3:g}ms"} if delay else {}), **({"loss": loss} if loss else {})}
     server_link = _link(undo, router, server, ("10.62.0.254", SERVER), shape)
     client_links = [_link(undo, client, router, (address, _GATEWAYS[address]), {"bw": RATE}) for address in _GATEWAYS]
+    for link in client_links:
+        link.intf1.gateway = _GATEWAYS[link.intf1.ip]
     links = [*client_links, server_link]
     for node in (client, router, server):
         node.configure()

@@ -23,6 +23,9 @@ COLUMNS = 500  # nothing that is typed or shown is wrapped
 RUN_COMMAND = "make topo-datacenter"
 UNSET = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "VIRTUAL_ENV", "PYTEST_CURRENT_TEST", "PYTEST_ADDOPTS", "CONTROLLER")
 
+OWN = ["help", "tables", "services", "kill", "start", "impair", "link", "plug", "move", "nodes", "net", "links", "dump"]
+"""The prompt's own commands that pages type."""
+
 _SHELLED = ("sh ", "servicectl")
 _CAPTURED = re.compile(r"capture: one file per interface beside (\S+)")
 _RESULT = re.compile(r"^result: (\S+)$", re.MULTILINE)
@@ -148,7 +151,7 @@ class Reader(Terminal):
         shown = self.prompt(text)
         if _FAILED.search(shown):
             return 1, shown
-        if words[0] in ("help", "tables", "services", "kill", "start", "impair", "nodes", "net", "links", "dump"):
+        if words[0] in OWN:
             return 0, shown
         said = self.prompt(f"{words[0]} echo status=$?").strip()
         if not said.startswith("status="):

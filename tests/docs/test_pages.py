@@ -33,7 +33,7 @@ def commands(page: str) -> list[Command]:
 
 def network_of(found: list[Command]) -> str:
     """The command of the network whose prompt a page is about: the first that it starts without options."""
-    return next((command.bare for command in found if re.fullmatch(r"make topo-\w+", command.bare)), RUN_COMMAND)
+    return next((command.bare for command in found if re.fullmatch(r"make topo-[\w-]+", command.bare)), RUN_COMMAND)
 
 
 def problem(reader: Reader, command: Command) -> str | None:
