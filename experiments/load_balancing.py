@@ -235,7 +235,7 @@ second of health checks.
         "clients": Parameter(6, "", "clients", low=HOLDERS, high=50),
         "rate": Parameter(8.0, "/s", "new connections of each client", low=1, high=200),
         "phase": Parameter(
-            4.0, "s", "each: before the join, between changes, after the last", low=3, high=600, quick=3.0
+            4.0, "s", "each: before the join, between changes, after the last", low=3, high=600, quick=1.2
         ),
     },
     against="round-robin",

@@ -164,8 +164,13 @@ def wrong_bytes(document: Document) -> list[str]:
         f"run {run.data['number']} ({run.contender}), {name}"
         for run in result.good_runs(document)
         for name, item in run.data["traffic"].items()
-        if item.get("intact") is False
+        if item.get("intact") is False or any(_wrong(request) for request in item.get("requests", ()))
     ]
+
+
+def _wrong(request: Mapping[str, Any]) -> bool:
+    """Whether an answer was another one than was sent (`testbed.traffic.pattern.WrongData`)."""
+    return str(request.get("error")).startswith("WrongData")
 
 
 def _section(title: str, lines: Sequence[str]) -> str:

@@ -190,9 +190,11 @@ def test_the_summary_says_first_what_was_asked_and_whether_it_held() -> None:
 def test_failures_and_wrong_bytes_are_loud() -> None:
     made = document(lambda turn: None if turn.number == 2 else 0.02, runs=2)
     made["runs"][0]["traffic"]["flow"]["intact"] = False
+    made["runs"][2]["traffic"]["web"] = {"kind": "requests", "requests": [{"at": 0.1, "error": "WrongData: byte 7"}]}
     made["ended"] = "KeyboardInterrupt"
     text = summary.text(made)
-    assert "WRONG BYTES: run 1 (" in text and "FAILED: run 2 (" in text and "see logs/run-001" in text
+    assert "WRONG BYTES: run 1 (" in text and "WRONG BYTES: run 3 (" in text
+    assert "FAILED: run 2 (" in text and "see logs/run-001" in text
     assert "ended early: KeyboardInterrupt" in text and "3 of 4 runs" in text
 
 
