@@ -23,7 +23,7 @@ from testbed.experiment.specification import (
     Scene,
 )
 from testbed.experiment.traffic import Stream
-from testbed.report.plots import Bars, BlackoutPhases, Curve
+from testbed.report.plots import Bars, BlackoutPhases, Curve, Shape
 from testbed.traffic import mptcp
 
 FLOW, MOVER = "flow", "dan"
@@ -237,6 +237,7 @@ directions, so a move's packets and data meet it on either path.
             log_y=True,
             contenders=(TOLD,),
             point={"loss": 0.0},
+            shapes=(Shape("one round trip", ((1, 1), (300, 300)), "slide 40"),),
         ),
         Curve(
             name="loss",

@@ -45,7 +45,9 @@ class Deviation:
         found, wanted = self.estimate, self.reference.value
         if found.median is None:
             return "nothing to compare"
-        if wanted:
+        if wanted > 0 and found.median >= 2 * wanted:
+            words = f"{found.median / wanted:.1f} times as much"
+        elif wanted:
             share = 100 * (found.median - wanted) / abs(wanted)
             words = "the same" if round(share, 1) == 0 else f"{abs(share):.1f} % {'more' if share > 0 else 'less'}"
         else:

@@ -41,21 +41,24 @@ class Style:
     line: object
 
 
-def styles(names: Iterable[str]) -> dict[str, Style]:
-    """The styles of a result's contenders, in the order of its specification."""
-    wanted = list(names)
-    taken = {_KEPT[name] for name in wanted if name in _KEPT}
-    free = [index for index in range(len(_PALETTE)) if index not in taken]
-    found, others = {}, 0
+def styles(contenders: Iterable[tuple[str, str]]) -> dict[str, Style]:
+    """The styles of a result's contenders, given as (name, transport) in the order of its specification.
+
+    Who is called as a transport has that one's; so has the first of a transport that nobody is called as. The others
+    have what no transport has, then what is left; only then a colour stands twice, with another line.
+    """
+    wanted = dict(contenders)
+    places = {name: (_KEPT[name], 0) for name in wanted if name in _KEPT}
+    for name, transport in wanted.items():
+        if name not in places and transport in _KEPT and (_KEPT[transport], 0) not in places.values():
+            places[name] = (_KEPT[transport], 0)
+    own = [index for index in range(len(_PALETTE)) if index not in _KEPT.values()]
+    order = [*own, *_KEPT.values()]
+    free = ((index, turn) for turn in range(len(wanted)) for index in order)
     for name in wanted:
-        if name in _KEPT:
-            index, turn = _KEPT[name], 0
-        else:
-            turn, place = divmod(others, len(free)) if free else (others, 0)
-            index = free[place] if free else others % len(_PALETTE)
-            others += 1
-        found[name] = Style(*_PALETTE[index], LINES[turn % len(LINES)])
-    return found
+        if name not in places:
+            places[name] = next(place for place in free if place not in places.values())
+    return {name: Style(*_PALETTE[index], LINES[turn % len(LINES)]) for name, (index, turn) in places.items()}
 
 
 def shade(colour: str, index: int, count: int) -> str:

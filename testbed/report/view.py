@@ -61,7 +61,8 @@ class Results:
     @cached_property
     def styles(self) -> dict[str, Style]:
         # Those that were left out too: a colour does not depend on what a machine can do.
-        return styles(item["name"] for item in (*self.experiment["contenders"], *self.experiment["skipped"]))
+        every = (*self.experiment["contenders"], *self.experiment["skipped"])
+        return styles((item["name"], item.get("transport", "")) for item in every)
 
     @cached_property
     def summaries(self) -> list[analysis.Summary]:

@@ -32,7 +32,7 @@ def draw(picture: Bars, results: Results) -> Any:
     places = rows(groups)
     far = max(value for group in groups for value, _ in group.values(metric))
     for place, group in zip(places, groups, strict=True):
-        _bar(panel, place, group, results, metric)
+        _row(panel, place, group, results, metric, log=picture.log)
     panel.set_yticks(places, [parts.fitted(group.name, 42) for group in groups])
     panel.set_ylim(places[-1] + MARGIN, -MARGIN)
     if picture.log:
@@ -42,11 +42,11 @@ def draw(picture: Bars, results: Results) -> Any:
         panel.set_xlim(left=0 if far > 0 else None)
     _slide(panel, picture, results, metric, groups, places)
     panel.set_xlabel(with_unit(metric["label"], metric["unit"]), fontsize=parts.TEXT)
-    parts.below(made, [NOTE])
+    parts.below(made, [f"{'mark' if picture.log else 'bar'}: {NOTE}"])
     return made
 
 
-NOTE = "bar: median; line: its 95 % interval, none below 6 runs; dots: runs, hollow where DOUBTFUL; n: runs"
+NOTE = "median; line: its 95 % interval, none below 6 runs; dots: runs, hollow where DOUBTFUL; n: runs"
 
 
 def rows(groups: list[Group]) -> list[float]:
@@ -60,12 +60,16 @@ def rows(groups: list[Group]) -> list[float]:
     return places
 
 
-def _bar(panel: Any, place: float, group: Group, results: Results, metric: Mapping[str, Any]) -> None:
+def _row(panel: Any, place: float, group: Group, results: Results, metric: Mapping[str, Any], *, log: bool) -> None:
+    """A bar, on a logarithmic axis only its end: there its length would depend on where the axis happens to begin."""
     style = results.styles[group.contender]
     found = group.values(metric)
     estimate = results.estimate(metric["name"], group)
     median, within = estimate.median, estimate.exact
-    panel.barh(place, median, height=0.66, color=style.colour, alpha=0.55, edgecolor=style.colour, zorder=2)
+    if log:
+        panel.plot([median], [place], "|", color=style.colour, markersize=17, markeredgewidth=3.5, zorder=2)
+    else:
+        panel.barh(place, median, height=0.66, color=style.colour, alpha=0.55, edgecolor=style.colour, zorder=2)
     for doubt in (False, True):
         shown = [value for value, mark in found if mark is doubt]
         panel.plot(

@@ -58,6 +58,6 @@ def _samples(picture: Cdf, results: Results, group: Group) -> list[float]:
 def _steps(panel: Any, picture: Cdf, style: Style, line: Any, group: Group, samples: Sequence[float]) -> None:
     """`line` tells points apart, the colour contenders; the mark stands where half of the samples are."""
     count = parts.count_words(len(samples), "" if picture.metric else f"of {len(group.runs)} runs")
-    doubts = f", {group.doubtful} runs {DOUBTFUL}" if group.doubtful else ""
+    doubts = f", {group.doubtful} {DOUBTFUL}" if group.doubtful else ""
     panel.ecdf(samples, color=style.colour, linestyle=line, linewidth=1.8, label=f"{group.name}, {count}{doubts}")
     panel.plot(samples[(len(samples) - 1) // 2], 0.5, marker=style.marker, color=style.colour, markersize=5)

@@ -14,49 +14,61 @@ from testbed.report.draw.bars import MARGIN, rows
 from testbed.report.plots import PHASES, BlackoutPhases, Parts
 from testbed.report.style import INK
 from testbed.report.style import PHASES as COLOURS
-from testbed.report.view import DOUBTFUL, Group, Results
+from testbed.report.view import DOUBTFUL, Group, Results, with_unit
 
 _MILLISECONDS = 1e3
 
 
 @dataclass(frozen=True, slots=True)
 class _Stack:
-    """A bar: per whole its parts, in the shown unit."""
+    """A bar: of each run its parts and their sum, in the shown unit; of how many wholes in all, if not one a run."""
 
     group: Group
-    wholes: list[list[float]]
+    parts: list[list[float]]
+    sums: list[float]
+    counted: str = ""
 
 
 def draw_blackouts(picture: BlackoutPhases, results: Results) -> Any:
-    stacks = [_Stack(group, _blackouts(picture, group)) for group in results.groups(picture)]
-    return _draw(picture, results, stacks, PHASES, "time from the event on [ms]", "blackouts")
+    stacks = [_blackouts(picture, group) for group in results.groups(picture)]
+    return _draw(picture, results, stacks, PHASES, "time from the event on [ms]")
 
 
 def draw_parts(picture: Parts, results: Results) -> Any:
     metrics = [results.metric(name) for name in picture.parts]
-    stacks = [
-        _Stack(
-            group,
-            [
-                [run.data["metrics"][metric["name"]] * metric["scale"] for metric in metrics]
-                for run in group.runs
-                if all(run.data["metrics"].get(metric["name"]) is not None for metric in metrics)
-            ],
-        )
-        for group in results.groups(picture)
-    ]
+    stacks = []
+    for group in results.groups(picture):
+        values = [[run.data["metrics"].get(metric["name"]) for metric in metrics] for run in group.runs]
+        whole = [
+            [value * metric["scale"] for value, metric in zip(row, metrics, strict=True)]
+            for row in values
+            if None not in row
+        ]
+        stacks.append(_Stack(group, whole, [sum(row) for row in whole]))
     unit = metrics[0]["unit"] if metrics else ""
-    return _draw(picture, results, stacks, [metric["label"] for metric in metrics], f"time [{unit}]", "runs")
+    return _draw(picture, results, stacks, [metric["label"] for metric in metrics], with_unit("time", unit))
 
 
-def _blackouts(picture: BlackoutPhases, group: Group) -> list[list[float]]:
-    """Phases that a blackout does not have (nothing had to be detected) took no time."""
-    return [
-        [(blackout.get(phase) or 0.0) * _MILLISECONDS for phase in PHASES]
+def _blackouts(picture: BlackoutPhases, group: Group) -> _Stack:
+    """Of each run the medians of its blackouts: those of one run have too much in common to count one by one. Phases
+    that a blackout does not have (nothing had to be detected) took no time.
+    """
+    every = [
+        [
+            [(blackout.get(phase) or 0.0) * _MILLISECONDS for phase in PHASES]
+            for blackout in run.blackouts
+            if picture.host in ("", blackout["host"]) and picture.cause in blackout["cause"]
+        ]
         for run in group.runs
-        for blackout in run.blackouts
-        if picture.host in ("", blackout["host"]) and picture.cause in blackout["cause"]
     ]
+    runs = [wholes for wholes in every if wholes]
+    count = sum(len(wholes) for wholes in runs)
+    return _Stack(
+        group,
+        [[statistics.median(column) for column in zip(*wholes, strict=True)] for wholes in runs],
+        [statistics.median(sum(whole) for whole in wholes) for wholes in runs],
+        "" if count == len(runs) else f"runs, {count} blackouts",
+    )
 
 
 def _draw(
@@ -65,9 +77,8 @@ def _draw(
     stacks: Sequence[_Stack],
     names: Sequence[str],
     label: str,
-    counted: str,
 ) -> Any:
-    shown = [stack for stack in stacks if stack.wholes]
+    shown = [stack for stack in stacks if stack.sums]
     if not shown:
         return None
     groups = [stack.group for stack in shown]
@@ -78,7 +89,7 @@ def _draw(
     panel.grid(axis="x", color="#e5e7eb", linewidth=0.7)
     places = rows(groups)
     for place, stack in zip(places, shown, strict=True):
-        _stack(panel, place, stack, names if place == 0 else None, counted)
+        _stack(panel, place, stack, names if place == 0 else None)
     panel.set_yticks(places, [parts.fitted(group.name, 42) for group in groups])
     panel.set_ylim(places[-1] + MARGIN, -MARGIN)
     panel.set_xlim(left=0)
@@ -89,10 +100,10 @@ def _draw(
     return made
 
 
-def _stack(panel: Any, place: float, stack: _Stack, labels: Sequence[str] | None, counted: str) -> None:
+def _stack(panel: Any, place: float, stack: _Stack, labels: Sequence[str] | None) -> None:
     left = 0.0
-    for index in range(len(stack.wholes[0])):
-        median = statistics.median(whole[index] for whole in stack.wholes)
+    for index in range(len(stack.parts[0])):
+        median = statistics.median(run[index] for run in stack.parts)
         colour, hatch = COLOURS[index % len(COLOURS)]
         panel.barh(
             place,
@@ -106,15 +117,14 @@ def _stack(panel: Any, place: float, stack: _Stack, labels: Sequence[str] | None
             label=f"{labels[index]} (median)" if labels else None,
         )
         left += median
-    totals = [sum(whole) for whole in stack.wholes]
-    estimate = Estimate.of(totals)
+    estimate = Estimate.of(stack.sums)
     middle, within = estimate.median, estimate.exact
     ends = None if within is None else [[within.median - within.low], [within.high - within.median]]
     words = "their sum: median and 95 % interval" if labels else None
     panel.errorbar(middle, place, xerr=ends, fmt="D", color=INK, markersize=4, capsize=4, label=words, zorder=4)
-    doubts = f", {stack.group.doubtful} runs {DOUBTFUL}" if stack.group.doubtful else ""
+    doubts = f", {stack.group.doubtful} {DOUBTFUL}" if stack.group.doubtful else ""
     panel.annotate(
-        f"{number(middle)}, {parts.count_words(len(totals), counted)}{doubts}",
+        f"{number(middle)}, {parts.count_words(estimate.count, stack.counted)}{doubts}",
         (1.0, place),
         xycoords=("axes fraction", "data"),
         xytext=(4, 0),

@@ -152,6 +152,12 @@ def test_doubtful_runs_are_hollow() -> None:
     assert (hollow, sum(len(line.get_xdata()) for line in dots) - hollow) >= (2, 33)
 
 
+def test_a_logarithmic_axis_has_no_bars() -> None:
+    assert len(as_stored("gains").axes[0].patches) == 6 and "bar: median" in words(as_stored("gains"))
+    made = as_stored("dips-bars")
+    assert not made.axes[0].patches and "mark: median" in words(made) and intervals(made) == 5
+
+
 def test_a_curve_has_a_line_per_contender_with_intervals_and_the_law() -> None:
     made = as_stored("dip-rtt")
     assert intervals(made) == 5, "three contenders at two points, of which one has too few runs"
@@ -162,7 +168,7 @@ def test_a_curve_has_a_line_per_contender_with_intervals_and_the_law() -> None:
 
 def test_a_distribution_ends_at_one_and_counts() -> None:
     made = as_stored("dips")
-    assert "n = 6, 1 runs DOUBTFUL" in words(made)
+    assert "n = 6, 1 DOUBTFUL" in words(made)
     steps = [line for line in made.axes[0].lines if len(line.get_xdata()) > 1]
     assert len(steps) == 6 and all(line.get_ydata()[-1] == 1 for line in steps)
     assert "n = 66 of 6 runs" in words(as_stored("answers")), "one request of twelve had no answer"
@@ -171,11 +177,23 @@ def test_a_distribution_ends_at_one_and_counts() -> None:
 def test_a_blackout_is_its_phases() -> None:
     made = as_stored("blackout")
     text = words(made)
-    for expected in ("detect (median)", "signal (median)", "their sum", "23.00, n = 6 blackouts", "103.0, n = 6"):
+    for expected in ("detect (median)", "signal (median)", "their sum", "23.00, n = 6", "103.0, n = 6"):
         assert expected in text
     widths = [patch.get_width() for patch in made.axes[0].patches]
     assert sum(widths[:4]) == pytest.approx(23) and sum(widths[4:8]) == pytest.approx(103)
     assert [patch.get_x() for patch in made.axes[0].patches][:4] == pytest.approx([0, 0, 1, 21]), "one after the other"
+
+
+def test_blackouts_of_one_run_do_not_count_one_by_one(stored: dict[str, Any]) -> None:
+    document = copy.deepcopy(stored)
+    for run in document["runs"]:
+        run["blackouts"] *= 4
+    made = figure(document, "blackout")
+    assert "23.00, n = 6 runs, 24 blackouts" in words(made)
+    document["runs"] = [run for run in document["runs"] if run["repetition"] < 5]
+    assert intervals(figure(document, "blackout")) == intervals(made), "marks of the sums"
+    marks = figure(document, "blackout").axes[0].containers[-1]
+    assert not marks.has_xerr, "five runs have no interval, however many blackouts they saw"
 
 
 def test_who_answered_is_stacked() -> None:
@@ -199,10 +217,13 @@ def test_what_a_result_does_not_have_makes_no_picture(stored: dict[str, Any], mi
 
 
 def test_a_contender_looks_the_same_everywhere() -> None:
-    both = styles(["serval", "tcp", "round-robin", "ring"])
-    assert both["serval"] == styles(["tcp", "random", "serval"])["serval"]
-    assert len({style.colour for style in both.values()}) == 4
-    many = styles([f"policy{number}" for number in range(20)])
+    policies = styles([("serval", "serval"), ("tcp", "tcp"), ("round-robin", "serval"), ("ring", "serval")])
+    assert policies["serval"] == styles([("tcp", "tcp"), ("random", ""), ("serval", "serval")])["serval"]
+    assert len({style.colour for style in policies.values()}) == 4
+    moves = styles([("told", "serval"), ("hole", "serval"), ("tuned", "mptcp-tuned")])
+    assert moves["told"] == policies["serval"], "the first of a transport looks as it does elsewhere"
+    assert moves["hole"].colour != policies["tcp"].colour, "and nobody as another transport"
+    many = styles([(f"policy{number}", "serval") for number in range(20)])
     assert len({(style.colour, style.line) for style in many.values()}) == 20
 
 

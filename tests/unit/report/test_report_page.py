@@ -123,6 +123,8 @@ def test_the_slide_is_compared_in_words(stored: dict[str, Any]) -> None:
     assert [line[:38] for line in said if "slide 40" in line] == ["longest silence, kernel TCP at rtt_ms="[:38]]
     stored["experiment"]["references"]["gain"]["value"] = 3.0
     assert deviations(Results(stored))[0].difference == "32.5 % less; outside the interval"
+    stored["experiment"]["references"]["gain"]["value"] = 0.5
+    assert deviations(Results(stored))[0].difference == "4.1 times as much; outside the interval"
 
 
 def test_doubts_failures_and_those_left_out(stored: dict[str, Any]) -> None:
