@@ -186,6 +186,7 @@ WiFi is there, so the share that is saved says only that the flow goes back to W
             title="Goodput while the client changes networks",
             flows=(FLOW,),
             bin=0.05,
+            top=30,
             caption="Each mark is a change: WiFi goes down, comes up.",
         ),
         BlackoutPhases(name="phases", title="Where the time of a move goes (Serval)", host="ann"),

@@ -4,17 +4,32 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 
 from testbed import hosts
 from testbed.errors import TestbedError
-from testbed.experiment.actions import Freeze, Kill, MoveInterface, MoveVm, RestartNode, Thaw
+from testbed.experiment.actions import (
+    CrashController,
+    Flap,
+    Freeze,
+    Kill,
+    MoveInterface,
+    MoveVm,
+    RestartNode,
+    StartController,
+    StartInstance,
+    StopInstance,
+    Thaw,
+)
 from testbed.mobility import freezer
 from testbed.network import ServalNetwork
 from testbed.streaming import streaming
 from tests.emulation.doing import RATE, Doing, whole
 from topologies.vm_migration import VmMigration, place
+
+CLOCK = "import time\nwhile True:\n    print(time.monotonic())\n    time.sleep(0.005)"
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +45,9 @@ def machine() -> Iterator[ServalNetwork]:
 @pytest.mark.statement("E3")
 @pytest.mark.statement("S12")
 def test_a_virtual_machine_moves_there_and_back_with_its_stream(machine: ServalNetwork) -> None:
-    doing = Doing(machine)
+    doing, vm = Doing(machine), machine.vm("vic")
+    vm.start()
+    vm.run("clock", ["python3", "-u", "-c", CLOCK])
     with streaming(machine, "ann", "vic", rate=RATE) as stream:
         for host in ("ian", "hal"):
             address, gateway = place(host)
@@ -42,9 +59,12 @@ def test_a_virtual_machine_moves_there_and_back_with_its_stream(machine: ServalN
             assert {"address", "signal"} <= facts["parts"].keys()
             after = hosts.run(machine.find("vic"), ["cat", "/sys/class/net/vic-eth0/carrier_changes"])
             assert after == carrier, "it is plugged in elsewhere without a link event inside"
-        assert machine.vm("vic").host == "hal"
+        assert vm.host == "hal"
         largest = max(item["seconds"] for item in whole(stream)["gaps"])
     assert largest >= 0.15
+    ticks = [float(line) for line in vm.end("clock").splitlines()]
+    pauses = sorted(later - earlier for earlier, later in pairwise(ticks))
+    assert pauses[-2] >= 0.15, "its programs stood still at both moves"
     assert [move["destination"] for move in doing.facts["moves"]] == ["ian", "hal"]
     assert {"vic stopped", "vic resumed", "vic asked", "vic answered"} <= set(doing.events)
 
@@ -99,3 +119,34 @@ def test_a_node_that_was_killed_starts_again(machine: ServalNetwork) -> None:
     first = doing.do(Kill("cleo"))["process"]
     doing.do(RestartNode("cleo"))
     assert machine.node_process("cleo") != first
+
+
+def test_an_interface_flaps_as_often_as_it_is_told(machine: ServalNetwork) -> None:
+    doing = Doing(machine)
+    before = int(hosts.run(machine.find("ian"), ["cat", "/sys/class/net/ian-eth0/carrier_changes"]))
+    doing.do(Flap("ian", "eth0", count=2, period=0.1))
+    assert doing.events == ["ian's eth0 goes down", "ian's eth0 comes up"] * 2
+    after = int(hosts.run(machine.find("ian"), ["cat", "/sys/class/net/ian-eth0/carrier_changes"]))
+    assert after == before + 4
+    hosts.run(machine.find("ian"), ["ping", "-n", "-q", "-c", "1", "-W", "3", "10.1.0.1"])  # its routes are back
+
+
+def test_instances_come_and_go_and_the_controller_too(machine: ServalNetwork) -> None:
+    doing, service = Doing(machine), "web.example"
+    assert doing.do(StartInstance(service, "vic"))["known_after"] >= 0
+    doing.do(CrashController())
+    with pytest.raises(TestbedError):
+        machine.controller_request("status")
+    assert "This is vic" in machine.run_in("ann", ["curl", "-sS", f"http://{service}/"]), "rules outlive the controller"
+    doing.do(StartController())
+    machine.wait(
+        "the controller knows all again",
+        lambda: len(machine.controller_request("status")["nodes"]) == len(machine.serval_hosts),
+        log=machine.logs / "controller.log",
+    )
+    machine.wait_service(service, ["vic"])
+    assert doing.do(Kill("vic", service))["process"] > 1
+    machine.wait_service(service, [])
+    doing.do(StartInstance(service, "vic"))
+    doing.do(StopInstance(service, "vic"))
+    machine.wait_service(service, [])
