@@ -65,6 +65,12 @@ STATEMENTS: dict[str, str] = {
     "S58": "controller stopped: rules keep working; restarted: it relearns, and takes nothing away meanwhile",
     "S61": "resolution modes (all, DEMUX only, FORWARD only, anycast); a host finds a service router on its links and "
     "notices when it goes, and without one works by itself",
+    "E1": "experiment: a client moves between WiFi and cellular, its stream lives",
+    "E2": "experiment: of two flows that share an interface one moves to another",
+    "E3": "experiment: a virtual machine moves to another subnet, with its stream",
+    "E4": "experiment: goodput beside kernel TCP",
+    "E8": "experiment: load balancing over replicas that join, leave and fail",
+    "E9": "experiment: how long a move takes, by round-trip time and loss",
     "100 MB": "100 MB both ways, byte exact",
     "200 connections": "200 connections at once",
     "close orders": "either end closes first",
@@ -76,7 +82,7 @@ STATEMENTS: dict[str, str] = {
 _HEAD = """\
 # Statements and the tests that show them
 
-What the system must do, by the slides' statements (S), and which tests fail when it does not. Tests below
+What the system must do, by the slides' statements (S) and experiments (E), and which tests fail when it does not. Tests below
 `tests/emulation` run the real system: nodes, routers, switches and controller on emulated links. Tests below
 `tests/unit` show the same of the pure parts. A test says what it shows by `@pytest.mark.statement("S9", ...)`; this
 page is written by `python -m tests.statements`.

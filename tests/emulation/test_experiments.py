@@ -109,6 +109,7 @@ def test_ctrl_c_keeps_what_was_measured(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("nothing_left")
+@pytest.mark.statement("E1", "E2", "E3", "E4", "E8", "E9")
 @pytest.mark.parametrize("name", catalogue.names())
 def test_every_experiment_runs(name: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", f"experiments.{name}"]
