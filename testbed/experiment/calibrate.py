@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -27,13 +27,12 @@ class Told(Protocol):
     def calibrated(self, line: str) -> None: ...
 
 
-def calibrate(plan: Plan, directory: Path, tools: Tools, measure: Measure, told: Told) -> list[dict[str, Any]]:
+def calibrate(plan: Plan, directory: Path, tools: Tools, measure: Measure, told: Told) -> Iterator[dict[str, Any]]:
     """One entry for each network that differs: the paths that its scene names, measured with nothing else on it.
 
     A path that cannot be measured is no reason not to run; the entry says so. Raises TestbedError only when the results
     cannot be written.
     """
-    found = []
     for setting, contender in plan.calibrations():
         scene = plan.scene(setting, contender)
         place = point_words(plan.points[setting])
@@ -64,5 +63,4 @@ def calibrate(plan: Plan, directory: Path, tools: Tools, measure: Measure, told:
                 owned_by_caller(logs, recursive=True)
         for line in [f"not measured: {entry['error']}"] if entry["error"] is not None else entry["lines"]:
             told.calibrated(line)
-        found.append(entry)
-    return found
+        yield entry

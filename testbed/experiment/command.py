@@ -193,8 +193,11 @@ def _run(laid: Plan, document: dict[str, Any], directory: Path) -> bool:
         return live.carry_out(laid, turn, attempt, directory, tools)
 
     document["ended"] = "while the links were measured"
-    document["calibration"] = calibrate(laid, directory, tools, calibration.calibrate, progress)
-    document["ended"] = None
+    try:
+        document["calibration"] += calibrate(laid, directory, tools, calibration.calibrate, progress)
+        document["ended"] = None
+    finally:
+        save()
     files.save({name: value for name, value in document.items() if name != "runs"}, directory / MANIFEST)
     return Runner(laid, document, carry_out, progress, save).run()
 
