@@ -22,7 +22,8 @@ def draw(picture: Instances, results: Results) -> Any:
     if not groups:
         return None
     made = parts.figure(1.4 + 1.95 * len(groups), results.heading(picture, groups))
-    marks, named = parts.EventMarks(), _names(picture, groups)
+    end = max(run.seconds for group in groups for run in group.runs)
+    marks, named = parts.EventMarks(end), _names(picture, groups)
     panels = parts.panels(made, len(groups))
     for panel, group in zip(panels, groups, strict=True):
         runs = _runs(picture, group)
@@ -35,7 +36,7 @@ def draw(picture: Instances, results: Results) -> Any:
         _stack(panel, picture, named, tables[index])
         marks.mark(panel, parts.events(runs[index], 0.0, runs[index].seconds), on_areas=True)
     parts.legend_outside(made, panels[0])
-    panels[0].set_xlim(0, max(run.seconds for group in groups for run in group.runs))
+    panels[0].set_xlim(0, end)
     panels[0].set_ylim(bottom=0)
     panels[-1].set_xlabel("time [s]", fontsize=parts.TEXT)
     made.supylabel("requests [1/s]", fontsize=parts.TEXT)

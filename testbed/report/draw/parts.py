@@ -17,6 +17,10 @@ WIDTH = 9.0
 """Inches; fonts below are made for it."""
 TITLE, TEXT, SMALL = 11, 9, 8
 _LINE_CHARACTERS = 95
+_NEAR = 0.025
+"""Of the time axis: nearer than that, two numbers would overlap."""
+_LEGEND_CHARACTERS, _HANDLE_CHARACTERS = 140, 8
+"""In a line below a picture, and what an entry takes beside its words."""
 
 
 def figure(height: float, title: str) -> Any:
@@ -64,6 +68,14 @@ def legend_outside(made: Any, panel: Any) -> None:
     handles, labels = _entries(panel)
     if handles:
         made.legend(handles, labels, fontsize=SMALL, frameon=False, loc="outside right upper")
+
+
+def legend_below(made: Any, panel: Any) -> None:
+    """Below the picture, in as many columns as fit."""
+    handles, labels = panel.get_legend_handles_labels()
+    columns = max(1, _LEGEND_CHARACTERS // (max(len(label) for label in labels) + _HANDLE_CHARACTERS))
+    place = {"loc": "outside lower center", "ncols": min(columns, len(labels))}
+    made.legend(handles, labels, fontsize=SMALL, frameon=False, **place)
 
 
 def height_for(height: float, entries: int) -> float:
@@ -117,32 +129,51 @@ def events(run: RunRecord, begin: float, end: float) -> list[tuple[float, str]]:
 
 
 class EventMarks:
-    """Events as numbered lines; the same words have the same number in all panels of a picture."""
+    """Events as numbered lines; the same words have the same number in all panels of a picture.
 
-    def __init__(self) -> None:
+    span  seconds of the time axis: numbers that would stand in each other's place share one mark
+    """
+
+    def __init__(self, span: float) -> None:
+        self._near = _NEAR * span
         self._numbers: dict[str, int] = {}
         self._times: dict[str, set[float]] = {}
 
     def mark(self, panel: Any, happened: Sequence[tuple[float, str]], *, on_areas: bool = False) -> None:
         """`on_areas`: what is shown is filled, and dark in places."""
-        for at, name in happened:
+        groups: list[list[tuple[float, int]]] = []
+        for at, name in sorted(happened):
             number = self._numbers.setdefault(name, len(self._numbers) + 1)
             self._times.setdefault(name, set()).add(at)
             if on_areas:
                 panel.axvline(at, color="white", linewidth=2.4, zorder=2.4)
             panel.axvline(at, color=INK, linewidth=0.9, linestyle=(0, (2, 2)), zorder=2.5 if on_areas else 1)
-            panel.annotate(
-                str(number),
-                (at, 1.0),
-                xycoords=("data", "axes fraction"),
-                xytext=(0, 1),
-                textcoords="offset points",
-                fontsize=SMALL,
-                ha="center",
-                va="bottom",
-                color=INK,
-                bbox={"boxstyle": "circle,pad=0.15", "facecolor": "white", "edgecolor": INK, "linewidth": 0.7},
-            )
+            if groups and at - groups[-1][-1][0] < self._near:
+                groups[-1].append((at, number))
+            else:
+                groups.append([(at, number)])
+        for group in groups:
+            self._number(panel, group)
+
+    def _number(self, panel: Any, group: Sequence[tuple[float, int]]) -> None:
+        numbers = list(dict.fromkeys(number for _, number in group))
+        panel.annotate(
+            ", ".join(str(number) for number in numbers),
+            (sum(at for at, _ in group) / len(group), 1.0),
+            xycoords=("data", "axes fraction"),
+            xytext=(0, 1),
+            textcoords="offset points",
+            fontsize=SMALL,
+            ha="center",
+            va="bottom",
+            color=INK,
+            bbox={
+                "boxstyle": "circle,pad=0.15" if len(numbers) == 1 else "round,pad=0.2",
+                "facecolor": "white",
+                "edgecolor": INK,
+                "linewidth": 0.7,
+            },
+        )
 
     def words(self) -> list[str]:
         """ "(1) flow1 moves to eth1, at 6 s", in the order of their numbers."""
@@ -150,12 +181,14 @@ class EventMarks:
 
 
 def _moments(times: Iterable[float]) -> str:
+    """Each run has its own by some milliseconds: "1.50 s" of one, "about 1.5, 2.5 s" of several."""
     ordered = sorted(times)
-    if len(ordered) == 1 or ordered[-1] - ordered[0] < 0.05:
-        return f"{ordered[0]:.2f} s" if len(ordered) == 1 else f"about {ordered[0]:.1f} s"
-    if len(ordered) <= 4:
-        return ", ".join(f"{at:.2f}" for at in ordered) + " s"
-    return f"{len(ordered)} moments from {ordered[0]:.2f} to {ordered[-1]:.2f} s"
+    tenths = sorted({round(at, 1) for at in ordered})
+    if len(ordered) == 1:
+        return f"{ordered[0]:.2f} s"
+    if len(tenths) <= 6:
+        return f"about {', '.join(f'{at:.1f}' for at in tenths)} s"
+    return f"{len(tenths)} moments from {ordered[0]:.2f} to {ordered[-1]:.2f} s"
 
 
 def _of_how_many(count: int) -> str:

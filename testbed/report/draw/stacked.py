@@ -94,9 +94,7 @@ def _draw(
     panel.set_ylim(places[-1] + MARGIN, -MARGIN)
     panel.set_xlim(left=0)
     panel.set_xlabel(label, fontsize=parts.TEXT)
-    made.legend(
-        *panel.get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=parts.SMALL, frameon=False
-    )
+    parts.legend_below(made, panel)
     return made
 
 

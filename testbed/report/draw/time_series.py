@@ -24,7 +24,8 @@ def draw(picture: TimeSeries, results: Results) -> Any:
         return None
     picture = replace(picture, bin=width(picture, groups))
     made = parts.figure(1.4 + 1.95 * len(groups), results.heading(picture, groups))
-    marks = parts.EventMarks()
+    end = picture.end if picture.end is not None else max(run.seconds for group in groups for run in group.runs)
+    marks = parts.EventMarks(end - picture.begin)
     panels = parts.panels(made, len(groups))
     for panel, group in zip(panels, groups, strict=True):
         happened = _all_runs(panel, picture, results, group) if picture.every else _one(panel, picture, results, group)
@@ -32,7 +33,6 @@ def draw(picture: TimeSeries, results: Results) -> Any:
             parts.draw_shape(panel, shape)
         marks.mark(panel, happened)
         parts.legend(panel)
-    end = picture.end if picture.end is not None else max(run.seconds for group in groups for run in group.runs)
     panels[0].set_xlim(picture.begin, end)
     panels[0].set_ylim(0, picture.top)
     panels[-1].set_xlabel("time [s]", fontsize=parts.TEXT)
@@ -96,7 +96,7 @@ def _one(panel: Any, picture: TimeSeries, results: Results, group: Group) -> lis
         parts.watermark(panel)
     for name, values in every[index].items():
         _stairs(panel, picture, results, group, name, flows, values, label=name)
-    return parts.events(run, picture.begin, run.seconds)
+    return parts.events(run, picture.begin, run.seconds if picture.end is None else picture.end)
 
 
 def _all_runs(panel: Any, picture: TimeSeries, results: Results, group: Group) -> list[tuple[float, str]]:
@@ -115,7 +115,7 @@ def _all_runs(panel: Any, picture: TimeSeries, results: Results, group: Group) -
         _stairs(panel, picture, results, group, name, flows, list(middle), label=name)
     first: dict[str, tuple[float, str]] = {}
     for run in group.runs:  # each at its own moments: one line for what happened at the same moment
-        for at, name in parts.events(run, picture.begin, run.seconds):
+        for at, name in parts.events(run, picture.begin, run.seconds if picture.end is None else picture.end):
             first.setdefault(f"{name} {round(at / picture.bin)}", (at, name))
     return sorted(first.values())
 

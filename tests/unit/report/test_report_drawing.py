@@ -102,6 +102,12 @@ def test_a_time_series_shows_what_was_received(stored: dict[str, Any]) -> None:
     assert values[:3] == pytest.approx([50, 50, 50], rel=0.03) and values[3] < 20 and values[5] > 40
 
 
+def test_only_what_happened_in_the_shown_time_is_marked(stored: dict[str, Any]) -> None:
+    shown = TimeSeries(name="x", title="x", point={"rtt_ms": 20}, begin=1.0, end=2.0)
+    text = words(draw.figure(shown, Results(stored)))
+    assert MOVE in text and CUT not in text
+
+
 def test_bins_are_never_finer_than_they_were_counted(stored: dict[str, Any]) -> None:
     fine = TimeSeries(name="x", title="x", contenders=("tcp",), point={"rtt_ms": 20}, bin=0.01)
     for asked, shown in ((0.01, 0.1), (0.25, 0.3)):
@@ -118,6 +124,24 @@ def test_a_doubtful_run_is_the_typical_one_only_where_there_is_no_other(stored: 
         if run["contender"] == "tcp":
             run["fidelity"] = {"trustworthy": False, "reasons": ["others used 40 %"], "kinds": ["somebody else worked"]}
     assert "nearest to the median of 6, DOUBTFUL: somebody else worked" in words(figure(document, "goodput"))
+
+
+def test_events_at_nearly_the_same_time_share_a_mark(stored: dict[str, Any]) -> None:
+    document = copy.deepcopy(stored)
+    for run in document["runs"]:
+        run["events"].append({"at": 1.53, "name": "dan thaws", "source": "schedule", "facts": {}})
+    text = words(figure(document, "goodput"))
+    assert "1, 2" in text and "(2) dan thaws, at 1.53 s" in text and f"(3) {CUT}" in text
+
+
+def test_long_words_of_a_legend_are_whole(stored: dict[str, Any]) -> None:
+    document = copy.deepcopy(stored)
+    for metric in document["experiment"]["metrics"]:
+        metric["label"] = "from the standstill until the first data"
+    made = figure(document, "parts")
+    made.canvas.draw()
+    box = made.get_tightbbox()
+    assert box.x0 >= 0 and box.x1 <= made.get_size_inches()[0]
 
 
 def test_the_only_run_is_said_to_be_that(stored: dict[str, Any]) -> None:
