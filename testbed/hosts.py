@@ -125,9 +125,8 @@ class EmulatedNode(Node):
     def gateway(self) -> str | None:
         """The address of its default router."""
         words = (self.params.get("defaultRoute") or "").split()
-        if words[:1] == ["via"] and len(words) > 1:
-            return words[1]
-        return next((home.gateway for home in self.homes()), None)
+        own = words[1] if words[:1] == ["via"] and len(words) > 1 else None
+        return next((home.gateway for home in self.homes()), own)
 
     def homes(self) -> list[Home]:
         """Its interfaces that have a gateway of their own, in their order."""
@@ -139,7 +138,8 @@ class EmulatedNode(Node):
 
     def routes(self) -> list[tuple[str, str]]:
         """The destination (a network, or `default`) of each declared route, and its way: "via 10.1.0.254"."""
-        default = self.params.get("defaultRoute")
+        # Of one that has several gateways it is for Mininet alone, which knows no others.
+        default = None if self.homes() else self.params.get("defaultRoute")
         declared = self.params.get("routes") or []
         return [
             *([(DEFAULT, default)] if default else []),

@@ -151,7 +151,7 @@ class VmTour(MovingTour):
 
     def _move(self) -> str:
         vm = self._net.vm(self._server.name)
-        to = next(name for name in vm_migration.HOSTS if name != vm.host)
+        to = next(name for name in vm_migration.MACHINES if name != vm.host)
         address, gateway = vm_migration.place(to)
         self._say(f"  {vm.name}: {vm.host} {vm.address} -> {to} {address} ({vm.form} form)")
         record = vm.move(to, address=address, gateway=gateway)

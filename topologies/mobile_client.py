@@ -61,7 +61,7 @@ class MobileClient(Declared):
         self._add_network(WIFI, 1, bw=float(wifi_rate), **impairments(wifi_delay, wifi_loss))
         self._add_network(CELL, 2, bw=float(cell_rate), **impairments(cell_delay, cell_loss))
         for number, name in enumerate(CLIENTS[: within("hosts", hosts, 1, len(CLIENTS))], 1):
-            self.addHost(name, ip=None, serval={"role": "host"})
+            self.addHost(name, ip=None, defaultRoute=f"via {SUBNETS[WIFI]}.254", serval={"role": "host"})
             for network in networks:
                 subnet = SUBNETS[network]
                 self.addLink(name, network, params1={"ip": f"{subnet}.{number}/24", "gateway": f"{subnet}.254"})

@@ -45,7 +45,7 @@ class MultihomedServer(Declared):
         for number, name in enumerate(CLIENTS[: within("hosts", hosts, 1, len(CLIENTS))], 1):
             self._add(name, f"10.1.{number}", {"role": "host"}, bw=float(rate), **impairments(delay, loss, impairable))
         self._add(SERVICE_ROUTER, "10.3.0", {"role": "router", "serves": [PROVIDER]}, bw=float(rate))
-        self.addHost(SERVER, ip=None, serval={"role": "host"})
+        self.addHost(SERVER, ip=None, defaultRoute="via 10.2.0.254", serval={"role": "host"})
         for subnet in ("10.2.0", "10.2.1"):
             own = {"ip": f"{subnet}.1/24", "gateway": f"{subnet}.254"}
             far = {"ip": f"{subnet}.254/24"}

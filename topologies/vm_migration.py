@@ -26,13 +26,13 @@ from topologies.declarations import Bridge, Declared, IpRouter
 from topologies.parts import PROVIDER, PROVIDER_BLOCK, bulk, impairments, web, within
 
 CLIENT, ROUTER, SERVICE_ROUTER, VM = "ann", "r", "cleo", "vic"
-HOSTS = ("hal", "ian", "jon", "kim")
+MACHINES = ("hal", "ian", "jon", "kim")
 VM_NUMBER = 10
 
 
 def place(host: str) -> tuple[str, str]:
     """The address that the VM has on a host, with its prefix length, and the gateway there."""
-    subnet = f"10.2.{HOSTS.index(host) + 1}"
+    subnet = f"10.2.{MACHINES.index(host) + 1}"
     return f"{subnet}.{VM_NUMBER}/24", f"{subnet}.254"
 
 
@@ -41,7 +41,7 @@ class VmMigration(Declared):
 
     summary: ClassVar[str] = "hosts in different subnets, a virtual machine that moves, and a client (slide 47)"
     parameters: ClassVar[Mapping[str, str]] = {
-        "hosts": f"hosts that the VM can be on, each in its own subnet, 2 to {len(HOSTS)} (2)",
+        "hosts": f"hosts that the VM can be on, each in its own subnet, 2 to {len(MACHINES)} (2)",
         "rate": "rate of each host's link and the client's, Mbit/s (200)",
         "delay": "one-way delay of each host's link (0 for none, which is the default)",
         "loss": "loss on each host's link, percent (0)",
@@ -70,7 +70,7 @@ class VmMigration(Declared):
         self.addHost(ROUTER, cls=IpRouter, ip=None)
         self._add(CLIENT, "10.1.0", {"role": "host"}, bw=float(rate))
         self._add(SERVICE_ROUTER, "10.3.0", {"role": "router", "serves": [PROVIDER]}, bw=float(rate))
-        for number, name in enumerate(HOSTS[: within("hosts", hosts, 2, len(HOSTS))], 1):
+        for number, name in enumerate(MACHINES[: within("hosts", hosts, 2, len(MACHINES))], 1):
             bridge, subnet = self.addSwitch(f"b{number}", cls=Bridge), f"10.2.{number}"
             shape = {"bw": float(rate), "mtu": mtu, **impairments(delay, loss, impairable)}
             self.addLink(bridge, ROUTER, params2={"ip": f"{subnet}.254/24"}, **shape)
@@ -79,10 +79,10 @@ class VmMigration(Declared):
         self.providers = {PROVIDER: PROVIDER_BLOCK}
         if within("light", light, 0, 1):
             model = {"memory": float(memory), "dirty": float(dirty), "rate": float(rate)}
-            self._add_vm({"on": HOSTS[0], **model, "standstill": float(standstill)})
+            self._add_vm({"on": MACHINES[0], **model, "standstill": float(standstill)})
 
     def _add_vm(self, vm: Mapping[str, object]) -> None:
-        address, gateway = place(HOSTS[0])
+        address, gateway = place(MACHINES[0])
         self.addHost(VM, ip=address, defaultRoute=f"via {gateway}", serval={"role": "host"}, vm=dict(vm))
         self.addLink(VM, "b1", mtu=self._mtu)
         self.services = [web(VM), bulk(VM)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import sys
 from typing import Any
 
 import pytest
@@ -128,3 +129,11 @@ def test_what_leaves_from_an_address_goes_by_its_own_interface() -> None:
         ("10.2.1.0/24", "dev dan-eth1 table 102"),
         ("default", "via 10.2.1.254 dev dan-eth1 table 102"),
     ]
+
+
+@pytest.mark.parametrize("name", list(TOPOLOGIES))
+def test_a_file_given_to_mn_hides_nothing_of_mns_own(name: str) -> None:
+    """mn takes each name of the file for its own, and these are its tables."""
+    module = sys.modules[TOPOLOGIES[name].__module__]
+    assert not {"HOSTS", "SWITCHES", "LINKS", "CONTROLLERS", "TOPOS", "TESTS"} & vars(module).keys()
+    assert set(module.topos) == {name}
