@@ -84,8 +84,8 @@ _HEAD = """\
 
 What the system must do, by the slides' statements (S) and experiments (E), and which tests fail when it does not.
 Tests below `tests/emulation` run the real system: nodes, routers, switches and controller on emulated links.
-Tests below `tests/unit` show the same of the pure parts. A test says what it shows by `@pytest.mark.statement("S9", ...)`; this
-page is written by `python -m tests.statements`.
+Tests below `tests/unit` show the same of the pure parts. A test says what it shows by
+`@pytest.mark.statement("S9", ...)`; this page is written by `python -m tests.statements`.
 
 | | statement | shown by |
 |---|---|---|
