@@ -79,6 +79,7 @@ experiments: setup ## all experiments, of each as much as fits into 20 minutes t
 	@scripts/privileged $(PYTHON) -m experiments $(ARGS)
 
 experiment-%: setup ## one experiment, as `testbed experiments` lists them (ARGS="--list", ARGS="--runs 5", ARGS="--help")
+	@test -f experiments/$(subst -,_,$*).py || { echo "make $@: no such experiment; .venv/bin/testbed experiments lists them"; exit 1; }
 	@scripts/privileged $(PYTHON) -m experiments.$(subst -,_,$*) $(ARGS)
 
 report: setup ## summary and HTML page of experiments (ARGS="results/NAME/RUN"; default: the newest run of each)
