@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from serval_node.cli import (
     adhoc,
+    arguments,
     bind,
     connect,
     datagrams,
@@ -146,7 +147,9 @@ def _add_connect(
         "--count", type=_positive, metavar="N", help="connect N times, print the instance, send nothing"
     )
     parser.add_argument("--interval", type=float, default=0.0, metavar="S", help="seconds between connects (default 0)")
-    parser.add_argument("--timeout", type=float, default=10.0, metavar="S", help="longest wait (default 10)")
+    parser.add_argument(
+        "--timeout", type=arguments.seconds, default=10.0, metavar="S", help="longest wait (default 10)"
+    )
     parser.add_argument(
         "--udp",
         action="store_true",
@@ -216,7 +219,9 @@ def _add_trace(commands: argparse._SubParsersAction[argparse.ArgumentParser], as
         "to an instance, SYN-ACK from there, direct data. Steps of other nodes come from their own event logs.",
     )
     parser.add_argument("service", help="a service, in any of the forms of `serval --help`")
-    parser.add_argument("--timeout", type=float, default=10.0, metavar="S", help="longest wait (default 10)")
+    parser.add_argument(
+        "--timeout", type=arguments.seconds, default=10.0, metavar="S", help="longest wait (default 10)"
+    )
 
 
 def _add_explain(

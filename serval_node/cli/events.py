@@ -12,6 +12,7 @@ import time
 from datetime import datetime, timezone
 from typing import Any
 
+from serval_node.cli import arguments
 from serval_node.cli.errors import CommandError
 from serval_node.cli.event_text import EventWords
 from serval_node.cli.output import clock
@@ -30,7 +31,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "one of its peer.",
     )
     parser.add_argument("--follow", "-f", action="store_true", help="go on with what comes")
-    parser.add_argument("--seconds", type=_seconds, metavar="S", help="with --follow: end after this time")
+    parser.add_argument("--seconds", type=arguments.seconds, metavar="S", help="with --follow: end after this time")
     parser.add_argument(
         "--last", type=_count, default=LAST, metavar="N", help="begin with the last N events (default %(default)s)"
     )
@@ -40,16 +41,6 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument("--service", metavar="NAME", help="only events of this service")
     parser.add_argument("--flow", type=_flow_id, metavar="FLOWID", help="only events of this flow")
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < 1e9:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
-    return seconds
 
 
 def _count(text: str) -> int:

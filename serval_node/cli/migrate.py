@@ -6,6 +6,7 @@ import argparse
 import time
 from typing import Any
 
+from serval_node.cli import arguments
 from serval_node.cli.errors import CommandError
 from serval_node.cli.output import columns, print_json
 from serval_node.control.local import Client
@@ -37,7 +38,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser], as
         moved.add_argument("to", metavar="TO", help="the interface or address to move to")
         moved.add_argument(
             "--timeout",
-            type=float,
+            type=arguments.seconds,
             default=10.0,
             metavar="S",
             help="how long to wait for the peers' answers (default 10)",

@@ -142,6 +142,8 @@ class RuleBook:
         next_hop = None if item.address is None else address(item.address)
         if next_hop is not None and (next_hop == SAL0_ADDRESS or self._is_local(next_hop)):
             raise RuleError(f"FORWARD to {item.address}: that is this node itself; its own listeners need no such rule")
+        if next_hop is not None and (next_hop[0] == 0 or next_hop[0] >> 4 == 14):
+            raise RuleError(f"FORWARD to {item.address}: that is no host's address")
         return Target(
             action=Action[item.action.upper()],
             address=next_hop,

@@ -236,6 +236,11 @@ class Liveness:
         answers = [Answers(path.key)] if path.check is not None else []
         return [*self._alive(path, now), *answers]
 
+    def silent_since(self, key: PathKey) -> float | None:
+        """Since when nothing has come on a path that counts as silent; None for any other."""
+        path = self._paths.get(key)
+        return None if path is None else path.silent_since
+
     def _answered_in_its_own_way(self, path: Path, now: float) -> None:
         """An original answers a probe by a bare ACK, without a number: a round trip only if one probe is out."""
         if not path.probes:

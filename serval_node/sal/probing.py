@@ -3,6 +3,9 @@
 A probe is CONTROL with NACK alone and a verno from before the flow's first one, a different one each time; its answer
 is NACK|ACK with that verno as ackno. Both carry nonces, take no number and change nothing. The original sends neither:
 to any CONTROL with an old verno it answers by a bare ACK (protocol notes 2.2), and that is an answer too.
+
+A path for raw packets that has fallen silent is asked inside UDP as well, unless its peer shall get raw ones alone:
+something on the way may drop what it does not know. The answer's form tells which question it answers.
 """
 
 from __future__ import annotations
@@ -10,16 +13,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from serval_node.sal.context import LOOPBACK, Context
+from serval_node.sal.encapsulation import Encapsulation
 from serval_node.sal.events import PathAnswers, PathSilent, Refusal
 from serval_node.sal.flow_table import Flow
 from serval_node.sal.liveness import Answers, Ask, Back, Liveness, PathKey
 from serval_node.sal.places import Place
 from serval_node.sal.states import ESTABLISHED, State
+from serval_node.wire.encapsulation import TO_SERVER
 from serval_node.wire.ipv4 import Ipv4Header
 from serval_node.wire.sal_header import Control, ControlFlag
 from serval_node.wire.serial import MASK
 
 _NACK, _ACK = ControlFlag.NACK, ControlFlag.ACK
+
+# The number of every probe inside UDP; those that the judge asks for begin at 1.
+_INSIDE = 0
 
 
 class Probing:
@@ -29,11 +37,16 @@ class Probing:
         self._context = context
         self._on = False
         self._follow_answers: Callable[[Flow, float], None] | None = None
+        self._go_inside: Callable[[Flow, float, float], None] | None = None
         self.liveness = Liveness()
 
     def follow_answers(self, follow: Callable[[Flow, float], None]) -> None:
         """``follow(flow, now)`` hears of each flow inside UDP whose path is answered while its own packets are not."""
         self._follow_answers = follow
+
+    def follow_inside(self, follow: Callable[[Flow, float, float], None]) -> None:
+        """``follow(flow, since, now)`` hears of each raw flow whose path, silent since then, answers inside UDP."""
+        self._go_inside = follow
 
     @property
     def on(self) -> bool:
@@ -93,7 +106,9 @@ class Probing:
             context.send(flow, (answer,), b"", Place(header.source, header.ports), source=header.destination)
             self.heard(flow, header, now)
         elif control.flags == _NACK | _ACK:
-            if self._on:
+            if self._on and flow.ports is None and header.ports is not None:
+                self._answered_inside(flow, now)
+            elif self._on:
                 number = state.initial - control.ackno & MASK
                 self._tell(self.liveness.answered(_path(header), number, now), now)
         else:
@@ -102,9 +117,20 @@ class Probing:
     def _ask(self, ask: Ask) -> None:
         flow = self._context.flows.get(ask.flow_id)
         if flow is not None:
-            state = flow.control
-            probe = Control(_NACK, state.initial - ask.number & MASK, state.rcv_nxt, state.local_nonce)
-            self._context.send(flow, (probe,), b"", ask.path[1], source=ask.path[0])
+            self._send_probe(flow, ask.path, ask.number)
+
+    def _ask_inside(self, path: PathKey) -> None:
+        local, peer = path
+        flow_id = self.any_at(path)
+        flow = None if flow_id is None else self._context.flows.get(flow_id)
+        chosen = self._context.config.encapsulation.of(peer.address)
+        if flow is not None and flow.marked and peer.ports is None and chosen is not Encapsulation.RAW:
+            self._send_probe(flow, (local, peer._replace(ports=TO_SERVER)), _INSIDE)
+
+    def _send_probe(self, flow: Flow, path: PathKey, number: int) -> None:
+        state = flow.control
+        probe = Control(_NACK, state.initial - number & MASK, state.rcv_nxt, state.local_nonce)
+        self._context.send(flow, (probe,), b"", path[1], source=path[0])
 
     # -- time
 
@@ -119,6 +145,7 @@ class Probing:
             else:
                 local, peer = item.path
                 self._context.events.append(PathSilent(now, local, peer.address, peer.ports, item.since))
+                self._ask_inside(item.path)
 
     def _tell(self, news: Sequence[Back | Answers], now: float) -> None:
         for item in news:
@@ -133,6 +160,14 @@ class Probing:
             return
         for flow in [flow for flow in self._context.flows if self._watched(flow) == path]:
             self._follow_answers(flow, now)
+
+    def _answered_inside(self, flow: Flow, now: float) -> None:
+        path = self._watched(flow)
+        since = None if path is None else self.liveness.silent_since(path)
+        if path is None or since is None or self._go_inside is None:
+            return
+        for other in [other for other in self._context.flows if self._watched(other) == path]:
+            self._go_inside(other, since, now)
 
     # -- what the judge asks
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from serval_node.sal.connection import ControlState
 from serval_node.sal.context import Context
 from serval_node.sal.events import Refusal
 from serval_node.sal.flow_table import Flow
 from serval_node.sal.keepalive import Keepalive
 from serval_node.sal.migration import Migration
-from serval_node.sal.moves import Cause
+from serval_node.sal.moves import Cause, MigrationRefused
 from serval_node.sal.places import Place
 from serval_node.sal.probing import Probing
 from serval_node.sal.states import ESTABLISHED, Happening, State, advance
@@ -18,6 +20,8 @@ from serval_node.wire.serial import serial_add, serial_leq
 from serval_node.wire.transport import ACK, FIN, RST, TcpHeader, build_tcp, split
 
 _ACK, _RST, _FIN, _RSYN = ControlFlag.ACK, ControlFlag.RST, ControlFlag.FIN, ControlFlag.RSYN
+
+RAW_UNANSWERED = "no answer to raw packets"
 
 # Linux answers segments outside of its window at most every 0.5 s.
 _PROBE_SECONDS = 0.6
@@ -37,6 +41,7 @@ class Transfer:
         self.keepalive = Keepalive(context, self.announce)
         self._probing = probing
         probing.follow_answers(self.keepalive.hurry)
+        probing.follow_inside(self._go_inside)
 
     # -- from the kernel
 
@@ -152,6 +157,8 @@ class Transfer:
             if control.flags & _FIN:
                 self._acknowledged(flow, state.acknowledge(control.ackno), now)
             migration.receive_rsyn(flow, source, control, segment, now)
+            # The peer may have taken a raw flow inside UDP.
+            self.keepalive.follow(flow, now)
             fresh = True
         if control.flags & _FIN and fresh and flow.state is not State.CLOSED:
             state.rcv_nxt = serial_add(control.verno, 1)
@@ -211,6 +218,17 @@ class Transfer:
     def move(self, flow: Flow, address: Address, now: float, why: Cause) -> None:
         """Move a flow to another local address. Raises MigrationRefused."""
         self._send_reliably(flow, self._migration.begin(flow, address, now, why), now)
+
+    def _go_inside(self, flow: Flow, since: float, now: float) -> None:
+        """Raw packets get no answer since then, and what is inside UDP does: the flow goes on there, where it is. The
+        verdict may be rash, so the RSYN itself decides, in the forms of any move: it is raw before it goes in both.
+        """
+        pending = flow.control.pending
+        if pending is not None and pending.flags & _RSYN:
+            return  # on its way elsewhere, or it asks in both forms already
+        # An address that has just gone is refused, and is left for another reason.
+        with contextlib.suppress(MigrationRefused):
+            self.move(flow, flow.local_address, now, Cause(RAW_UNANSWERED, True, since, now))
 
     def announce(self, flow: Flow, now: float, *, lost: bool) -> None:
         """A keep-alive."""

@@ -72,6 +72,9 @@ def test_a_refused_rule_changes_nothing(book: RuleBook, table: ServiceTable) -> 
     for own in ("10.0.0.99", "127.0.0.1", "198.18.0.1"):
         with pytest.raises(RuleError, match=f"^FORWARD to {own}: that is this node itself"):
             book.set(RuleSpec(WEB, (forward("10.0.0.3"), forward(own)), origin="hand"))
+    for nobody in ("0.0.0.0", "224.0.0.1"):
+        with pytest.raises(RuleError, match=f"^FORWARD to {nobody}: that is no host's address"):
+            book.set(RuleSpec(WEB, (forward("10.0.0.3"), forward(nobody)), origin="hand"))
     with pytest.raises(RuleError, match="origin local"):
         book.set(RuleSpec(WEB, (forward("10.0.0.1"),), origin="local"))
     assert (sorted(where(table)), book.from_outside()) == before
