@@ -116,7 +116,10 @@ def count_of_runs(text: str) -> int:
 
 
 def _names(text: str) -> tuple[str, ...]:
-    return tuple(word.strip() for word in text.split(",") if word.strip())
+    found = tuple(word.strip() for word in text.split(",") if word.strip())
+    if not found:
+        raise argparse.ArgumentTypeError(f"names are wanted, separated by commas, not {text!r}")
+    return found
 
 
 def _assignment(text: str) -> tuple[str, float]:
@@ -162,7 +165,7 @@ def _measure(laid: Plan, parent: Path, finish: list[Finish], *, with_page: bool)
     except Ended:
         status = 128 + signal.SIGTERM
         print("\nended: what was measured is kept")
-    print(f"\n{summary.text(document)}\n\nresult: {directory / files.FILE_NAME}")
+    print(f"\n{summary.text(document)}\n\nresult: {_kept(directory / files.FILE_NAME)}")
     if status > 1:  # whoever ends it does not want to wait for pictures
         return status
     if with_page:
@@ -200,6 +203,11 @@ def _run(laid: Plan, document: dict[str, Any], directory: Path) -> bool:
         save()
     files.save({name: value for name, value in document.items() if name != "runs"}, directory / MANIFEST)
     return Runner(laid, document, carry_out, progress, save).run()
+
+
+def _kept(path: Path) -> str:
+    """Where the result is, if it is anywhere: on a disk that became full it need not be."""
+    return str(path) if path.exists() else "none; it could not be written"
 
 
 def _check_machine(laid: Plan) -> None:

@@ -47,6 +47,8 @@ class _Due:
     at: float
     number: int
     do: Callable[[], None] = field(compare=False)
+    action: str | None = field(default=None, compare=False)
+    """In words, if it is one of the schedule's."""
 
 
 class Conductor:
@@ -96,7 +98,7 @@ class Conductor:
             if event.only and self._run.contender.name not in event.only:
                 continue
             if event.at is not None:
-                self._at(event.at, partial(self._carry_out, event))
+                self._at(event.at, partial(self._carry_out, event), event.action.describe())
             else:
                 self._waiting.append(event)
         threading.Thread(target=self._work_on_queue, name="actions", daemon=True).start()
@@ -115,9 +117,9 @@ class Conductor:
         soon = self._run.now() + (POLL_SECONDS if self._waiting else LOOK_SECONDS)
         return min(soon, self._due[0].at) if self._due else soon
 
-    def _at(self, at: float, do: Callable[[], None]) -> None:
+    def _at(self, at: float, do: Callable[[], None], action: str | None = None) -> None:
         self._numbers += 1
-        self._due.append(_Due(at, self._numbers, do))
+        self._due.append(_Due(at, self._numbers, do, action))
         self._due.sort()
 
     def _plan_traffic(self, item: Traffic) -> None:
@@ -143,7 +145,7 @@ class Conductor:
             if event.when.holds(self._run):
                 self._waiting.remove(event)
                 self._run.log(event.when.describe(), source="condition")
-                self._at(self._run.now() + event.after, partial(self._carry_out, event))
+                self._at(self._run.now() + event.after, partial(self._carry_out, event), event.action.describe())
             elif now > event.within:
                 raise self._never(event)
 
@@ -189,6 +191,12 @@ class Conductor:
     def _end(self) -> None:
         if self._waiting:
             raise self._never(self._waiting[0])
+        for due in self._due:
+            if due.action is not None:  # its condition came true late, or the machine stood still
+                raise TestbedError(
+                    f"{due.action!r} was due at {due.at:.3g} s and not done: the run lasts"
+                    f" {self._run.scene.seconds:g} s"
+                )
         for name in sorted(self._flowing):
             self._traffic[name].end()
         deadline = time.monotonic() + DONE_SECONDS

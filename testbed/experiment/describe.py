@@ -88,7 +88,7 @@ def beginning(laid: Plan, directory: Path) -> str:
     """What is said before anything is started."""
     settings = laid.settings
     names = ", ".join(contender.name for contender in laid.contenders)
-    points = f" at {len(laid.points)} points" if laid.points != ({},) else ""
+    points = f" at {counted(len(laid.points), 'point')}" if laid.points != ({},) else ""
     lines = [
         f"{laid.experiment.title} ({laid.experiment.source}): {counted(len(laid.turns), 'run')}, about"
         f" {duration(laid.total_seconds())}; seed {settings.seed}",

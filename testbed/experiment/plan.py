@@ -109,6 +109,8 @@ def make(experiment: Experiment, settings: Settings, build: BuildTopology) -> Pl
 
     Raises SpecificationError that names the place.
     """
+    if not experiment.points:
+        raise SpecificationError(f"{experiment.name} has no point; without a sweep there is one, empty: ({{}},)")
     points = chosen_points(experiment, settings)
     for name in settings.given:
         if any(name in point for point in points):

@@ -15,6 +15,7 @@ from testbed.errors import TestbedError
 if TYPE_CHECKING:  # results are read where no Mininet is, too
     from mininet.topo import Topo
 
+    from testbed.experiment.traffic import Traffic
 
 BY_ORDER, BY_LINK, BY_NOBODY = "told", "seen", "silent"
 """How those whose path goes learn of it: they were told to move, a link or an address says so, or nobody does. An
@@ -37,8 +38,8 @@ class Action(Protocol):
     def describe(self) -> str:
         """A few words for logs and plots: "ann's eth0 goes down"."""
 
-    def check(self, topology: Topo, traffic: Collection[str]) -> None:
-        """Raises SpecificationError when this cannot be done there. traffic: the names of what flows."""
+    def check(self, topology: Topo, traffic: Mapping[str, Traffic]) -> None:
+        """Raises SpecificationError when this cannot be done there. traffic: what flows, by name."""
 
     def carry_out(self, run: Any) -> Mapping[str, Any]:
         """Do it; `run` is a `testbed.experiment.run.Run`. Raises TestbedError.
@@ -53,7 +54,7 @@ class Condition(Protocol):
 
     def describe(self) -> str: ...
 
-    def check(self, topology: Topo, traffic: Collection[str]) -> None:
+    def check(self, topology: Topo, traffic: Mapping[str, Traffic]) -> None:
         """Raises SpecificationError when it can never come true there."""
 
     def holds(self, run: Any) -> bool:
@@ -76,13 +77,21 @@ class Event:
     within: float = 60.0
     only: tuple[str, ...] = ()
 
-    def check(self, topology: Topo, traffic: Collection[str], seconds: float, contenders: Collection[str]) -> None:
+    def check(
+        self, topology: Topo, traffic: Mapping[str, Traffic], seconds: float, contenders: Collection[str]
+    ) -> None:
         """Raises SpecificationError. seconds: how long the run lasts."""
         name = self.action.describe()
         if (self.at is None) == (self.when is None):
             raise SpecificationError(f"event {name!r} needs either a time or a condition")
-        if self.at is not None and not 0 <= self.at <= seconds:
+        if self.at is not None and not 0 <= self.at < seconds:
             raise SpecificationError(f"event {name!r} at {self.at:g} s is outside the run, which lasts {seconds:g} s")
+        if not 0 <= self.after < seconds:
+            raise SpecificationError(
+                f"event {name!r} {self.after:g} s after its condition is outside the run, which lasts {seconds:g} s"
+            )
+        if not self.within > 0:
+            raise SpecificationError(f"event {name!r}: `within` must be more than 0 s, not {self.within:g}")
         for contender in self.only:
             if contender not in contenders:
                 known = ", ".join(contenders)

@@ -7,6 +7,7 @@ same schedule; so a *run* is (repetition, point, contender).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -252,6 +253,13 @@ class Experiment:
                 raise SpecificationError(f"{place}: no metric {wanted.metric!r}; there are: {', '.join(metrics)}")
             if wanted.at_least is None and wanted.at_most is None:
                 raise SpecificationError(f"{place} has no bound")
+            if wanted.over not in (MEDIAN, EVERY):
+                raise SpecificationError(f"{place}: over {MEDIAN!r} or {EVERY!r}, not {wanted.over!r}")
+            if not any(wanted.point.items() <= point.items() for point in self.points):
+                raise SpecificationError(f"{place}: no point has {dict(wanted.point)}")
+        for metric in self.metrics:
+            if metric.better not in (HIGHER, LOWER, None):
+                raise SpecificationError(f"{metric.name}: better is {HIGHER!r} or {LOWER!r}, not {metric.better!r}")
         if self.against is not None:
             self.contender(self.against)
         for name in self.references:
@@ -262,19 +270,21 @@ class Experiment:
 
 
 def _check_scene(scene: Scene, topology: Topo, contenders: Collection[Contender]) -> None:
-    if scene.seconds <= 0:
-        raise SpecificationError(f"a run must last more than 0 s, not {scene.seconds:g}")
-    names: set[str] = set()
+    if not 0 < scene.seconds < math.inf:
+        raise SpecificationError(f"a run must last more than 0 s, and end, not {scene.seconds:g}")
+    flowing: dict[str, Traffic] = {}
     for item in scene.traffic:
-        if item.name in names:
+        if item.name in flowing:
             raise SpecificationError(f"two flows are called {item.name!r}")
-        names.add(item.name)
+        flowing[item.name] = item
         flows.check(item, topology, scene.seconds)
     known = [contender.name for contender in contenders]
     for event in scene.events:
-        event.check(topology, names, scene.seconds, known)
+        event.check(topology, flowing, scene.seconds, known)
     hosts = topology.hosts()
     for pair in scene.calibrate:
+        if len(pair) != 2 or pair[0] == pair[1]:
+            raise SpecificationError(f"calibrate: a path goes from one host to another, not {' - '.join(pair)}")
         for host in pair:
             if host not in hosts:
                 raise SpecificationError(f"calibrate: the topology has no host {host!r}; there are: {', '.join(hosts)}")

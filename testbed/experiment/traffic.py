@@ -6,10 +6,13 @@ and the host's address for everybody else; `target` names the host that serves i
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from testbed.experiment.schedule import SpecificationError
+from testbed.words import did_you_mean
 
 if TYPE_CHECKING:  # results are read where no Mininet is, too
     from mininet.topo import Topo
@@ -84,6 +87,10 @@ class Requests:
 
 Traffic = Stream | Bulk | Requests
 
+_INTERFACE = re.compile(r"eth(\d+)\Z")
+_BOUNDS = {"rate": 0.0, "size": 0, "count": 1, "hold": 0.0}
+"""The least of each; a rate is more than that."""
+
 
 def check(item: Traffic, topology: Topo, seconds: float) -> None:
     """Raises SpecificationError when it cannot flow in this topology within a run of so many seconds."""
@@ -94,14 +101,40 @@ def check(item: Traffic, topology: Topo, seconds: float) -> None:
             raise SpecificationError(f"{place}: the topology has no host {host!r}; there are: {', '.join(hosts)}")
     if item.source == item.target:
         raise SpecificationError(f"{place}: source and target are both {item.source}")
-    rate = getattr(item, "rate", None)
-    if rate is not None and rate <= 0:
-        raise SpecificationError(f"{place}: the rate must be more than 0, not {rate:g}")
+    for name, least in _BOUNDS.items():
+        value = getattr(item, name, None)
+        if value is not None and not _fits(value, least, more=name == "rate"):
+            wanted = "more than" if name == "rate" else "at least"
+            raise SpecificationError(f"{place}: the {name} must be {wanted} {least:g}, not {value}")
     if getattr(item, "direction", DOWN) not in (DOWN, UP):
         raise SpecificationError(f"{place}: the direction is {DOWN!r} or {UP!r}")
     end = seconds if item.seconds is None else item.start + item.seconds
     if item.start < 0 or not item.start < end <= seconds:
         raise SpecificationError(f"{place}: {item.start:g} to {end:g} s is not within the run of {seconds:g} s")
+
+    _check_service(item, topology, place)
+    address = getattr(item, "address", None)
+    named = None if address is None else _INTERFACE.match(address)
+    if named is not None and int(named[1]) >= (count := len(topology.ports.get(item.source, ()))):
+        raise SpecificationError(f"{place}: {item.source} has no interface {address!r}, only {count}, from eth0 on")
+
+
+def _fits(value: Any, least: float, *, more: bool) -> bool:
+    number = isinstance(value, int | float) and math.isfinite(value)
+    return number and (value > least if more else value >= least)
+
+
+def _check_service(item: Traffic, topology: Topo, place: str) -> None:
+    """A name that no service router is responsible for would lead nowhere."""
+    providers = list(getattr(topology, "providers", ()))
+    label, dot, provider = item.service.rpartition(".")
+    if not (label and dot):
+        raise SpecificationError(f"{place}: {item.service!r} is no service name; one is: {item.name}.example")
+    if providers and provider not in providers:
+        raise SpecificationError(
+            f"{place}: {item.service}: the topology has no provider {provider!r}{did_you_mean(provider, providers)};"
+            f" there are: {', '.join(providers)}"
+        )
 
 
 def described(item: Traffic) -> dict[str, Any]:

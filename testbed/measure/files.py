@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import itertools
 import json
@@ -42,10 +43,10 @@ def prepare(parent: Path, name: str, *, needed: int = NEEDED_BYTES) -> Path:
     """Make the directory of one run, its own even if another began in the same second, and prove that it can be
     written and that `needed` bytes are free; raises TestbedError that says what to do.
     """
-    directory = parent / name
+    directory, made = parent / name, None
     try:
         make_directory(parent)
-        directory = _own_directory(parent, name)
+        directory = made = _own_directory(parent, name)
         probe = directory / ".probe"
         with probe.open("wb") as file:
             owned_by_caller(probe)
@@ -55,14 +56,22 @@ def prepare(parent: Path, name: str, *, needed: int = NEEDED_BYTES) -> Path:
         probe.unlink()
         free = shutil.disk_usage(directory).free
     except OSError as error:
+        _take_back(made)
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise _full(directory, 0, needed) from None
         raise TestbedError(
             f"cannot write results to {directory}: {error.strerror}", "make it writable, or choose with --results DIR"
         ) from None
     if free < needed:
+        _take_back(made)
         raise _full(directory, free, needed)
     return directory
+
+
+def _take_back(directory: Path | None) -> None:
+    """The directory of a run that will not be, if it was made."""
+    if directory is not None:
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def _own_directory(parent: Path, name: str) -> Path:
@@ -96,13 +105,23 @@ def point_latest_to(directory: Path) -> None:
 
 def save(document: Mapping[str, Any], path: Path, *, indent: int | None = 1) -> None:
     """Write it so that at any moment there is a whole file, the old or the new; raises TestbedError."""
-    temporary = path.with_suffix(".tmp")
     try:
-        temporary.write_text(json.dumps(document, indent=indent) + "\n")
-        owned_by_caller(temporary)
-        temporary.replace(path)
+        write_whole(path, json.dumps(document, indent=indent) + "\n")
     except OSError as error:
         raise TestbedError(f"cannot write {path}: {error.strerror}", "what was saved before is still there") from None
+
+
+def write_whole(path: Path, text: str) -> None:
+    """The old file stays until the new one is whole; raises OSError, and leaves no part of the new one then."""
+    temporary = path.with_suffix(".tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        owned_by_caller(temporary)
+        temporary.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
 
 
 def load(path: Path, wanted: Format) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from testbed.errors import TestbedError
 from testbed.experiment import analysis, result, summary
 from testbed.experiment.analysis import CANNOT_TELL, HELD, NOT_HELD
 from testbed.experiment.plan import point_words
-from testbed.ownership import owned_by_caller
+from testbed.measure import files
 from testbed.report import draw, sections
 from testbed.report.deviation import deviations
 from testbed.report.plots import Picture, restored
@@ -101,10 +101,10 @@ def index(entries: Sequence[tuple[Mapping[str, Any], str]]) -> str:
 def write(text: str, path: Path) -> Path:
     """Raises TestbedError."""
     try:
-        path.write_text(text, encoding="utf-8")
-        return owned_by_caller(path)
+        files.write_whole(path, text)
     except OSError as error:
         raise TestbedError(f"cannot write {path}: {error.strerror}") from None
+    return path
 
 
 def figures_of(document: Mapping[str, Any]) -> dict[str, Any]:

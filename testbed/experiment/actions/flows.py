@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -15,6 +15,7 @@ from testbed.experiment import specification as kinds
 from testbed.experiment.actions import places
 from testbed.experiment.run import Run
 from testbed.experiment.schedule import BY_ORDER, SpecificationError
+from testbed.experiment.traffic import Requests, Traffic
 
 TOLD = (kinds.SERVAL, kinds.SERVAL_UDP, kinds.MPTCP, kinds.MPTCP_TUNED)
 """Transports that can be told to move. Plain TCP cannot; the event log says so then."""
@@ -36,21 +37,18 @@ class Migrate:
     def describe(self) -> str:
         return f"{self.flow} moves to {self.to if self.host is None else places.spoken(self.host, self.to)}"
 
-    def check(self, topology: Topo, traffic: Collection[str]) -> None:
+    def check(self, topology: Topo, traffic: Mapping[str, Traffic]) -> None:
         places.check_flow(traffic, self.flow, self.describe())
-        if self.host is not None:
-            places.check_host(topology, self.host, self.describe())
-        # Which hosts are the flow's is the traffic's to know: here, that some host has such an interface.
-        able = topology.hosts() if self.host is None else [self.host]
-        ends = [end for host in able for end in places.ends_of(topology, host)]
-        if self.to not in {f"eth{end.port}" for end in ends}:
-            raise SpecificationError(f"{self.describe()}: no host of the topology has an interface {self.to!r}")
+        item = traffic[self.flow]
+        host = item.source if self.host is None else self.host
+        places.check_host(topology, host, self.describe())
+        if host not in (item.source, item.target):
+            raise SpecificationError(f"{self.describe()}: it goes from {item.source} to {item.target}")
+        places.find_end(topology, host, self.to, self.describe())
 
     def carry_out(self, run: Run) -> Mapping[str, Any]:
         item = next(item for item in run.scene.traffic if item.name == self.flow)
         host = item.source if self.host is None else self.host
-        if host not in (item.source, item.target):
-            raise TestbedError(f"{self.describe()}: it goes from {item.source} to {item.target}")
         interface = f"{host}-{self.to}"
         transport = run.contender.transport
         if transport not in TOLD:
@@ -76,8 +74,10 @@ class MovedBytes:
     def describe(self) -> str:
         return f"{self.flow} has moved {self.count / 1e6:g} MB"
 
-    def check(self, topology: Topo, traffic: Collection[str]) -> None:
+    def check(self, topology: Topo, traffic: Mapping[str, Traffic]) -> None:
         places.check_flow(traffic, self.flow, self.describe())
+        if isinstance(traffic[self.flow], Requests):
+            raise SpecificationError(f"{self.describe()}: {self.flow} are requests; of these one waits for answers")
         if self.count <= 0:
             raise SpecificationError(f"{self.describe()}: a number of bytes more than 0")
 
@@ -95,8 +95,10 @@ class Answered:
     def describe(self) -> str:
         return f"{self.count} of {self.requests} are answered"
 
-    def check(self, topology: Topo, traffic: Collection[str]) -> None:
+    def check(self, topology: Topo, traffic: Mapping[str, Traffic]) -> None:
         places.check_flow(traffic, self.requests, self.describe())
+        if not isinstance(traffic[self.requests], Requests):
+            raise SpecificationError(f"{self.describe()}: {self.requests} is no requests; of it one waits for bytes")
         if self.count <= 0:
             raise SpecificationError(f"{self.describe()}: a number of answers more than 0")
 

@@ -32,11 +32,15 @@ from testbed.experiment.actions import (
 )
 from testbed.experiment.actions.places import LinkEnd, find_end
 from testbed.experiment.schedule import Action, Event, SpecificationError
+from testbed.experiment.traffic import Requests, Stream
 from topologies.declarations import Declared, IpRouter, Service
 from topologies.mobile_client import MobileClient
 from topologies.vm_migration import VmMigration
 
-TRAFFIC = ("flow1", "web")
+TRAFFIC = {
+    "flow1": Stream(name="flow1", source="eve", target="ann", service="flow.example"),
+    "web": Requests(name="web", source="ann", target="dan", service="web.example"),
+}
 
 
 class Place(Declared):
@@ -155,7 +159,9 @@ def test_what_can_be_done_passes_and_is_described(action: Any, words: str) -> No
         (Flap("ann", "r1", count=0, period=1), "count is at least 1"),
         (Flap("ann", "r1", count=1, period=0), "the period more than 0 s"),
         (Migrate("flow2", to="eth1"), "there is no flow 'flow2'; did you mean flow1"),
-        (Migrate("flow1", to="eth7"), "no host of the topology has an interface 'eth7'"),
+        (Migrate("flow1", to="eth7"), "eve has no link 'eth7'; it has: eth0 to r2, eth1 to r2"),
+        (Migrate("flow1", to="eth1", host="ann"), "ann has no link 'eth1'"),
+        (Migrate("flow1", to="eth0", host="dan"), "it goes from eve to ann"),
         (Migrate("flow1", to="eth1", host="evi"), "there is no host 'evi'; there are: ann, dan, eve"),
         (Kill("dan", "wob.example"), "no service 'wob.example'; did you mean web.example"),
         (Kill("r1"), "r1 has no Serval node; these have one: ann, dan, eve"),
@@ -166,6 +172,8 @@ def test_what_can_be_done_passes_and_is_described(action: Any, words: str) -> No
         (Thaw("bob"), "there is no host 'bob'"),
         (MovedBytes("flow", 1), "no flow 'flow'; did you mean flow1"),
         (MovedBytes("flow1", 0), "a number of bytes more than 0"),
+        (MovedBytes("web", 1), "web are requests"),
+        (Answered("flow1", 1), "flow1 is no requests"),
         (Answered("wob", 1), "no flow 'wob'; there are: flow1, web"),
         (Answered("web", -1), "a number of answers more than 0"),
     ],

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from testbed import sandbox
 from testbed.errors import TestbedError
 from testbed.experiment import catalogue
 
@@ -55,3 +57,15 @@ def test_a_wrong_name_is_refused(package: str) -> None:
 
 def test_ours_load() -> None:
     assert [experiment.name for experiment in catalogue.every()] == catalogue.names()
+
+
+def test_make_says_where_experiments_are_listed_when_it_is_asked_for_another() -> None:
+    made = subprocess.run(
+        ["make", "-o", "setup", "experiment-slidin"],
+        cwd=sandbox.ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert made.returncode == 2 and "no such experiment; .venv/bin/testbed experiments lists them" in made.stdout

@@ -70,12 +70,20 @@ def test_what_makes_no_sense_is_refused_before_anything_starts(
         (["--set", "rtt"], "NAME=VALUE is wanted, not 'rtt': it has no ="),
         (["--set", "rtt=x"], "NAME=VALUE is wanted, not 'rtt=x': 'x' is no number"),
         (["--run", "3"], "unrecognized arguments"),
+        (["--contenders", ","], "names are wanted, separated by commas, not ','"),
     ],
 )
 def test_options_that_are_none_are_refused(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         command.run(EXPERIMENT, words)
     assert ended.value.code == 2 and said in capsys.readouterr().err
+
+
+def test_a_result_that_could_not_be_written_is_not_said_to_be_there(tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    assert command._kept(path) == "none; it could not be written"
+    path.touch()
+    assert command._kept(path) == str(path)
 
 
 def test_a_topology_that_makes_no_sense_is_refused(

@@ -86,6 +86,12 @@ def test_what_makes_no_sense_is_refused(settings: dict[str, object], words: str)
         planned(SWEPT, **settings)
 
 
+@pytest.mark.parametrize("quick", [False, True])
+def test_an_experiment_without_a_point_is_refused(quick: bool) -> None:
+    with pytest.raises(SpecificationError, match=r"has no point; without a sweep there is one, empty: \(\{\},\)"):
+        planned(replace(EXPERIMENT, points=()), quick=quick)
+
+
 def test_what_the_user_sets_reaches_the_scene() -> None:
     laid = planned(given={"rtt": 40.0})
     assert laid.values(0) == {"rtt": 40.0} and laid.scene(0, "tcp").options == {"delay": 40.0}

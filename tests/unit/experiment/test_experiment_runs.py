@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -99,6 +100,14 @@ def test_a_condition_triggers_its_action_after_a_pause(tmp_path: Path) -> None:
     assert moved["name"] == "moved" and moved["at"] >= came["at"] + 0.1
 
 
+def test_an_action_that_the_end_overtakes_fails_the_run(tmp_path: Path) -> None:
+    world = World()
+    event = Event(action=Note(world, "moved"), when=Moved(0.1e6), after=0.29)
+    record = one_run(world, tmp_path, events=(event,))
+    assert "moved" not in world.happened
+    assert re.match(r"'moved' was due at 0\.\d+ s and not done: the run lasts 0\.3 s", record["failed"])
+
+
 @pytest.mark.parametrize("within", [0.1, 60.0])
 def test_a_condition_that_never_comes_true_fails_the_run(tmp_path: Path, within: float) -> None:
     world = World()
@@ -112,7 +121,7 @@ def test_a_condition_that_never_comes_true_fails_the_run(tmp_path: Path, within:
 
 def test_an_action_that_fails_ends_the_run_and_all_is_stopped(tmp_path: Path) -> None:
     world = World()
-    events = (Event(action=Note(world, "broken", error="refused"), at=0.05), Event(action=Note(world, "late"), at=0.3))
+    events = (Event(action=Note(world, "broken", error="refused"), at=0.05), Event(action=Note(world, "late"), at=0.25))
     record = one_run(world, tmp_path, events=events)
     assert record["failed"] == "broken: refused" and not record["metrics"]
     assert world.happened[-3:] == ["flow stopped", "network down", "logs collected"]

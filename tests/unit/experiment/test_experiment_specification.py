@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 from mininet.topo import Topo
 
+from testbed.experiment.actions import MovedBytes
 from testbed.experiment.record import RunRecord
 from testbed.experiment.schedule import Event, SpecificationError
 from testbed.experiment.specification import (
@@ -44,12 +46,15 @@ class Cut:
 
 class Pair(Topo):
     def build(self) -> None:
+        self.providers = {"example": 0x5E7A1E}
         self.addHost("ann")
         self.addHost("dan")
         self.addLink("ann", "dan")
 
 
 STREAM = Stream(name="flow", source="ann", target="dan", service="bulk.example", rate=10)
+
+REQUESTS = Requests(name="web", source="ann", target="dan", service="web.example")
 
 
 def scene(values: Mapping[str, float], contender: Contender) -> Scene:
@@ -128,6 +133,21 @@ def test_parameters_that_do_not_fit_are_refused(given: dict[str, float], words: 
         ({"events": (Event(action=Cut("eve"), at=1.0),)}, "there is no eve"),
         ({"events": (Event(action=Cut("ann")),)}, "needs either a time or a condition"),
         ({"events": (Event(action=Cut("ann"), at=1.0, only=("quic",)),)}, "for 'quic', which does not run"),
+        ({"events": (Event(action=Cut("ann"), at=4.0),)}, "at 4 s is outside the run, which lasts 4 s"),
+        ({"events": (Event(action=Cut("ann"), when=MovedBytes("flow", 1), after=4.0),)}, "4 s after its condition"),
+        ({"events": (Event(action=Cut("ann"), when=MovedBytes("flow", 1), after=-1.0),)}, "-1 s after its condition"),
+        ({"events": (Event(action=Cut("ann"), when=MovedBytes("flow", 1), within=0.0),)}, "`within` must be more"),
+        ({"seconds": math.inf}, "and end, not inf"),
+        ({"traffic": (replace(STREAM, rate=math.nan),)}, "rate must be more than 0, not nan"),
+        ({"traffic": (replace(STREAM, rate="fast"),)}, "rate must be more than 0, not fast"),
+        ({"traffic": (replace(STREAM, service="bulk"),)}, "'bulk' is no service name; one is: flow.example"),
+        ({"traffic": (replace(STREAM, service="bulk.exmple"),)}, "no provider 'exmple'; did you mean example"),
+        ({"traffic": (replace(STREAM, address="eth1"),)}, "ann has no interface 'eth1', only 1, from eth0 on"),
+        ({"traffic": (replace(REQUESTS, size=-1),)}, "requests 'web': the size must be at least 0, not -1"),
+        ({"traffic": (replace(REQUESTS, count=0),)}, "the count must be at least 1, not 0"),
+        ({"traffic": (replace(REQUESTS, hold=-1.0),)}, "the hold must be at least 0, not -1"),
+        ({"calibrate": (("ann", "ann"),)}, "a path goes from one host to another, not ann - ann"),
+        ({"calibrate": (("ann",),)}, "a path goes from one host to another, not ann"),
     ],
 )
 def test_scenes_that_make_no_sense_are_refused(changes: dict[str, Any], words: str) -> None:
@@ -145,6 +165,9 @@ def test_scenes_that_make_no_sense_are_refused(changes: dict[str, Any], words: s
         ({"acceptance": (replace(EXPERIMENT.acceptance[0], metric="x"),)}, "no metric 'x'; there are: gap"),
         ({"acceptance": (replace(EXPERIMENT.acceptance[0], contender="x"),)}, "no contender 'x'"),
         ({"acceptance": (replace(EXPERIMENT.acceptance[0], at_most=None),)}, "has no bound"),
+        ({"acceptance": (replace(EXPERIMENT.acceptance[0], over="mean"),)}, "over 'median' or 'every', not 'mean'"),
+        ({"acceptance": (replace(EXPERIMENT.acceptance[0], point={"loss": 5.0}),)}, "no point has {'loss': 5.0}"),
+        ({"metrics": (replace(EXPERIMENT.metrics[0], better="bigger"),)}, "better is 'higher' or 'lower'"),
     ],
 )
 def test_names_that_do_not_fit_are_refused(changes: dict[str, Any], words: str) -> None:

@@ -46,6 +46,7 @@ def test_a_nearly_full_disk_is_refused_before_anything_is_measured(
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=3 << 20))
     with pytest.raises(TestbedError, match=r"is full: 3 MiB free, 32 MiB needed\n  make room"):
         files.prepare(tmp_path, "now")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_write_that_fails_leaves_the_file_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,14 +54,14 @@ def test_a_write_that_fails_leaves_the_file_before(tmp_path: Path, monkeypatch: 
     first = document.new({"pairs": 6}, {}, [])
     files.save(first, path)
 
-    def full(self: Path, text: str) -> int:
-        self.write_bytes(text.encode()[:100])
+    def full(self: Path, text: str, encoding: str) -> int:
+        self.write_bytes(text.encode(encoding)[:100])
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(Path, "write_text", full)
     with pytest.raises(TestbedError, match="No space left on device"):
         files.save({**first, "ended": "never"}, path)
-    assert document.load(path) == first
+    assert document.load(path) == first and list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize(
