@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import secrets
 import signal
 import subprocess
@@ -33,6 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{one.name:<24} {duration(one.seconds):>12}  {' '.join(one.words())}")
         for one in left_out:
             print(f"{one.name:<24} {duration(one.seconds):>12}  left out: it does not fit into {options.minutes:g} min")
+        if not row:
+            raise TestbedError("there is not enough time for any of them", "give them more: --minutes, or fewer --runs")
         print(f"together about {duration(sum(one.seconds for one in row))}", flush=True)
         return 0 if options.plan else max((_run(one) for one in row), default=0)
     except TestbedError as error:
@@ -52,10 +55,21 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--runs", type=count_of_runs, default=ENOUGH, help="repetitions (default: %(default)s, the least for a verdict)"
     )
-    parser.add_argument("--minutes", type=float, default=MINUTES, help="for all of them (default: %(default)g)")
+    parser.add_argument("--minutes", type=_minutes, default=MINUTES, help="for all of them (default: %(default)g)")
     parser.add_argument("--seed", type=int, help="of all of them (default: drawn, and recorded)")
     parser.add_argument("--plan", action="store_true", help="show what would run, and how long it takes; no root")
     return parser
+
+
+def _minutes(text: str) -> float:
+    """From the command line; raises argparse.ArgumentTypeError."""
+    try:
+        minutes = float(text)
+    except ValueError:
+        minutes = 0.0
+    if not 0 < minutes < math.inf:
+        raise argparse.ArgumentTypeError(f"a number of minutes is wanted, not {text!r}")
+    return minutes
 
 
 def _run(one: _short.Short) -> int:

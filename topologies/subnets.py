@@ -49,6 +49,18 @@ def check(topo: Topo) -> None:
     for (one, first), (other, second) in combinations(subnets.items(), 2):
         if one.overlaps(other):
             raise AddressError(f"subnets overlap: {one} of {first.name} and {other} of {second.name}")
+    _check_default_routes(topo, places)
+
+
+def _check_default_routes(topo: Topo, places: list[Place]) -> None:
+    """ "via 10.1.0.254", as Mininet's `defaultRoute` has it, leads to one of the host's own subnets."""
+    for host in topo.hosts():
+        words = str(topo.nodeInfo(host).get("defaultRoute") or "").split()
+        own = [place.address.network for place in places if place.name.rpartition("-")[0] == host]
+        if "via" in words[:-1] and own:
+            gateway = _gateway(host, words[words.index("via") + 1])
+            if not any(gateway in network for network in own):
+                raise AddressError(f"{host}: its gateway {gateway} is not in its subnet {', '.join(map(str, own))}")
 
 
 def places_of(topo: Topo) -> Iterator[Place]:

@@ -58,3 +58,5 @@ def test_vagrant_runs_the_same_script_on_a_pinned_box() -> None:
     text = (ROOT / "Vagrantfile").read_text()
     assert "scripts/provision" in text
     assert "config.vm.box_version = " in text
+    for made in (".venv/", ".venv-ryu/", ".vm/", "results/"):  # `vagrant rsync` deletes what the host does not have
+        assert f'"{made}"' in text

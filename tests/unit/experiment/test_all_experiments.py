@@ -76,6 +76,20 @@ def test_what_does_not_fit_at_its_shortest_is_left_out_and_the_others_share_the_
     assert row[0].words() == ["--runs", "6", "--seed", "0", "--points", "ends"]
 
 
+@pytest.mark.parametrize("minutes", ["-1", "0", "nan", "inf", "soon"])
+def test_a_time_that_is_none_is_refused(minutes: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        experiments.main(["--plan", "--minutes", minutes])
+    assert ended.value.code == 2
+    assert f"a number of minutes is wanted, not '{minutes}'" in capsys.readouterr().err
+
+
+def test_a_row_without_time_for_any_is_no_success(capsys: pytest.CaptureFixture[str]) -> None:
+    assert experiments.main(["--plan", "--minutes", "0.1"]) == 1
+    shown = capsys.readouterr()
+    assert "left out: it does not fit into 0.1 min" in shown.out and "not enough time for any of them" in shown.err
+
+
 def test_the_guide_shows_the_whole_of_its_example() -> None:
     page = (sandbox.ROOT / "docs" / "experiments.md").read_text()
     source = (sandbox.ROOT / "docs" / "first_experiment.py").read_text()

@@ -17,9 +17,11 @@ class Wires(Declared):
         dan: str | None = "10.2.0.1/24",
         second: dict[str, str] | None = None,
         eve: str | None = "10.3.0.2/24",
+        route: str | None = "via 10.2.0.254",
     ) -> None:
-        for name, address in (("ann", ann), ("dan", dan), ("eve", eve)):
+        for name, address in (("ann", ann), ("eve", eve)):
             self.addHost(name, ip=address)
+        self.addHost("dan", ip=dan, defaultRoute=route)
         self.addHost("r", cls=IpRouter, ip=None)
         self.addSwitch("b1", cls=Bridge)
         self.addSwitch("b2", cls=Bridge)
@@ -46,6 +48,8 @@ def test_who_is_joined_by_switches_shares_a_subnet() -> None:
         ),
         ({"second": {"ip": "10.3.0.1/24", "gateway": "10.4.0.254"}}, "ann-eth1: its gateway 10.4.0.254 is not in"),
         ({"second": {"ip": "10.3.0.1/24", "gateway": "away"}}, "ann-eth1: 'away' is no gateway's address"),
+        ({"route": "via 10.9.0.254"}, "dan: its gateway 10.9.0.254 is not in its subnet 10.2.0.0/24"),
+        ({"route": "via away"}, "dan: 'away' is no gateway's address"),
         ({"second": {"ip": "10.3.0.1"}}, "'10.3.0.1' is no address with its prefix length"),
         ({"ann": "10.1.0.300/24"}, "ann-eth0: '10.1.0.300/24' is no address"),
     ],
