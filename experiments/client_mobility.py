@@ -14,6 +14,7 @@ from testbed.experiment.specification import (
     HIGHER,
     LOWER,
     MPTCP,
+    SERVAL,
     TCP,
     TCP_RECONNECT,
     Acceptance,
@@ -83,8 +84,9 @@ def wrong(run: RunRecord) -> float:
 
 def moved(run: RunRecord) -> float | None:
     """Moves of the flow that the client's node tells of; rivals have none."""
-    found = [blackout for blackout in run.blackouts if blackout["host"] == "ann"]
-    return float(len(found)) if found else None
+    if run.data["contender"] != SERVAL:
+        return None
+    return float(len([blackout for blackout in run.blackouts if blackout["host"] == "ann"]))
 
 
 def missed(run: RunRecord) -> float | None:
@@ -99,8 +101,10 @@ def megabytes(run: RunRecord, interface: str) -> float:
     return float(run.data["counters"]["ann"]["interfaces"][interface]["rx_bytes"]) / MEGA
 
 
-def saved(run: RunRecord) -> float:
-    """The share that did not come over the cellular network."""
+def saved(run: RunRecord) -> float | None:
+    """The share that did not come over the cellular network; None of a stream that broke: it saved nothing."""
+    if broken(run):
+        return None
     wifi, cell = megabytes(run, WIFI), megabytes(run, CELL)
     return wifi / (wifi + cell)
 

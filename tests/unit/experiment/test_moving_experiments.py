@@ -49,7 +49,8 @@ def test_a_silence_belongs_to_the_change_at_which_it_begins() -> None:
 def test_changes_without_a_move_are_counted_and_rivals_have_none() -> None:
     moved = [{"host": "ann"}, {"host": "ann"}, {"host": "dan"}]
     assert client_mobility.missed(record(events=CHANGES, blackouts=moved)) == 1
-    assert client_mobility.missed(record(events=CHANGES)) is None
+    assert client_mobility.missed(record(events=CHANGES)) == 3
+    assert client_mobility.missed(record(events=CHANGES, contender="tcp")) is None
 
 
 def test_the_share_off_the_cellular_network_is_by_the_interfaces_counters() -> None:
@@ -57,6 +58,7 @@ def test_the_share_off_the_cellular_network_is_by_the_interfaces_counters() -> N
     run = record(counters={"ann": {"interfaces": counted}})
     assert client_mobility.megabytes(run, "ann-eth0") == 3.0
     assert client_mobility.saved(run) == 0.75
+    assert client_mobility.saved(record(counters=run.data["counters"], traffic=stream([], broken="silent"))) is None
 
 
 def test_the_clients_last_change_leaves_it_without_wifi_longer_than_a_transport_may_be_silent() -> None:
