@@ -6,12 +6,16 @@ import errno
 import socket
 import sys
 import time
-from pathlib import Path
 
 IPPROTO_MPTCP = 262
 SUBFLOW_SECONDS = 5.0
 POLL_SECONDS = 0.002
 _SOL_MPTCP, _MPTCP_INFO = 284, 1
+_WHY = {
+    errno.EPROTONOSUPPORT: "kernel without MPTCP",
+    errno.ENOPROTOOPT: "MPTCP is switched off: sysctl -w net.mptcp.enabled=1",
+}
+"""What socket() fails with where it is not there, and where it is switched off in this namespace."""
 _FLAGS_AT, _FALLBACK = 8, 1  # in struct mptcp_info: mptcpi_flags, after eight single bytes
 
 
@@ -20,9 +24,8 @@ def missing() -> str | None:
     try:
         socket.socket(socket.AF_INET, socket.SOCK_STREAM, IPPROTO_MPTCP).close()
     except OSError as error:
-        return "kernel without MPTCP" if error.errno == errno.EPROTONOSUPPORT else f"MPTCP: {error.strerror}"
-    enabled = Path("/proc/sys/net/mptcp/enabled")
-    return None if not enabled.exists() or enabled.read_text().strip() == "1" else "net.mptcp.enabled is 0"
+        return _WHY.get(error.errno or 0, f"MPTCP: {error.strerror}")
+    return None
 
 
 def await_subflow(connection: socket.socket) -> None:
