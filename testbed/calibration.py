@@ -26,11 +26,13 @@ from testbed import iperf
 from testbed.errors import TestbedError
 from testbed.link.emulated import EmulatedLink
 from testbed.link.one_way import SIZE, OneWay, Probes, quantile
-from testbed.link.shape import FRAME_BYTES, Shape
+from testbed.link.shape import Shape
 from testbed.measure import binomial
 from testbed.network import ServalNetwork
 
-TCP_PAYLOAD = 1448  # of a 1514-byte frame, with time stamps
+USUAL_MTU = 1500
+TCP_HEADERS, FRAME_HEADER = 52, 14
+"""Bytes of IP and TCP with time stamps, within the MTU; and around it."""
 UDP_FRAME = iperf.UDP_PAYLOAD + 42
 SECONDS_PER_PATH = 5.0
 RATE_SECONDS, PROBE_SECONDS, MOST_PROBE_SECONDS = 2.5, 1.5, 4.0
@@ -48,7 +50,8 @@ OK, MISSED = "ok", "missed"
 @dataclass(frozen=True)
 class Asked:
     """What the links of a path ask for together. Rate in Mbit/s of frames (None: no limit), times in seconds one way,
-    loss in percent. `delaying`: how many of them delay; `hops`: links and switches that only carry.
+    loss in percent. `delaying`: how many of them delay; `hops`: links and switches that only carry; `mtu`: the
+    smallest of them, bytes.
     """
 
     rate: float | None
@@ -57,6 +60,7 @@ class Asked:
     loss: float
     delaying: int
     hops: int
+    mtu: int = USUAL_MTU
 
 
 @dataclass(frozen=True)
@@ -153,8 +157,8 @@ def directions(links: Sequence[EmulatedLink], source: str) -> list[Shape]:
     return shapes
 
 
-def asked(shapes: Sequence[Shape]) -> Asked:
-    """What a path of these links should do."""
+def asked(shapes: Sequence[Shape], mtu: int = USUAL_MTU) -> Asked:
+    """What a path of these links should do; `mtu` is the smallest of them."""
     rates = [shape.rate for shape in shapes if shape.rate is not None]
     passed = math.prod(0.0 if shape.hole else 1 - shape.loss / 100 for shape in shapes)
     return Asked(
@@ -164,6 +168,7 @@ def asked(shapes: Sequence[Shape]) -> Asked:
         loss=100 * (1 - passed),
         delaying=sum(shape.delay > 0 for shape in shapes),
         hops=2 * len(shapes) - 1,
+        mtu=mtu,
     )
 
 
@@ -173,7 +178,7 @@ def payload_rate(wanted: Asked) -> float | None:
         return None
     if wanted.loss > 0:
         return wanted.rate * iperf.UDP_PAYLOAD / UDP_FRAME * (1 - wanted.loss / 100)
-    return wanted.rate * TCP_PAYLOAD / FRAME_BYTES
+    return wanted.rate * (wanted.mtu - TCP_HEADERS) / (wanted.mtu + FRAME_HEADER)
 
 
 def probing(wanted: Asked) -> tuple[int, float]:
@@ -241,7 +246,8 @@ def _loss(wanted: Asked, found: OneWay) -> Quantity:
 
 
 def _measure(net: ServalNetwork, source: str, target: str) -> Calibration:
-    wanted = asked(directions(path(net, source, target), source))
+    links = path(net, source, target)
+    wanted = asked(directions(links, source), min(link.mtu or USUAL_MTU for link in links))
     first, last = net.find(source), net.find(target)
     count, interval = probing(wanted)
     with Probes(first, last, net.logs) as probes:

@@ -30,6 +30,7 @@ def test_the_slowest_link_and_all_that_impairs_make_a_path() -> None:
         Shape(delay=0.01, jitter=0.004, loss=50),
     ]
     assert asked(shapes) == Asked(10, pytest.approx(0.015), pytest.approx(0.005), pytest.approx(55), 2, 5)
+    assert asked(shapes, 9000).mtu == 9000
     assert asked([Shape()]) == Asked(None, 0, 0, 0, 0, 1)
     assert asked([Shape(hole=True), Shape()]).loss == 100
 
@@ -37,6 +38,7 @@ def test_the_slowest_link_and_all_that_impairs_make_a_path() -> None:
 def test_what_arrives_of_a_rate_are_payloads_and_what_is_not_lost() -> None:
     assert payload_rate(PATH) == pytest.approx(95.64, abs=0.01)
     assert payload_rate(Asked(100, 0, 0, 10, 0, 1)) == pytest.approx(100 * 1448 / 1490 * 0.9)
+    assert payload_rate(Asked(100, 0, 0, 0, 0, 1, mtu=9000)) == pytest.approx(100 * 8948 / 9014)
     assert payload_rate(Asked(None, 0, 0, 0, 0, 1)) is None
 
 
