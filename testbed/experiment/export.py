@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,9 @@ def _bins(document: Document) -> Iterator[Row]:
         for name, item in run["traffic"].items():
             if "bin" not in item:
                 continue
-            for number, (sent, received) in enumerate(zip(item["sent"], item["received"], strict=False)):
+            # A sender in a virtual machine of the real form tells nothing (null).
+            both = zip(item["sent"] or repeat(None), item["received"], strict=False)
+            for number, (sent, received) in enumerate(both):
                 yield [*_head(run), name, round(number * item["bin"], 9), sent, received]
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from mininet.topo import Topo
 
 from testbed.errors import TestbedError
+from testbed.experiment import machines
 from testbed.experiment.conduct import SCHEDULE, Conductor, Start
 from testbed.experiment.fidelity import Meter
 from testbed.experiment.observe import Observer
@@ -144,6 +145,8 @@ def _on_network(
             network.start_services()
         ending.heed()
         run = LiveRun(network, plan, turn, scene, logs)
+        machines.start(scene.machines, network, run.facts)
+        ending.heed()
         if plan.settings.capture:
             _capture(network, directory / "capture" / logs.name)
         _conducted(run, record, tools)

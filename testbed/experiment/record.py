@@ -8,6 +8,7 @@
      "events": [{"at": 6.0, "name": "flow1 moves to eth1", "source": "schedule", "facts": {...}}, ...],
      "traffic": {"flow1": {"kind": "stream", "bin": 0.01,
                            "sent": [bytes per bin], "received": [bytes per bin], "bytes": 12000000,
+                           ("sent": null for a sender in a virtual machine of the real form, which tells nothing)
                            "intact": true, "broken": null or why and when, "connects": [{"at", "seconds", "ok"}],
                            "gaps": [{"at", "seconds"}, ...]},      its largest silences, and the largest of each 0.1 s
                  "web": {"kind": "requests", "requests": [{"at", "connect", "seconds", "instance", "error"}, ...]}},
@@ -15,7 +16,9 @@
                     "recover", "rsyns"}, ...],               "flow": the name of what flows there, null for nothing ours
      "counters": {"ann": {"node": {"packets": 40, ...},                          how much each grew during the run
                           "interfaces": {"ann-eth0": {"rx_bytes", "rx_packets", "tx_bytes", "tx_packets"}}}},
-     "facts": {...}, "fidelity": {"trustworthy": true, "kinds": [], "reasons": [], ...},   (`fidelity`)
+     "facts": {"machines": {"vic": {"form", "host", "address"}},                 as they were started (`machines`)
+               "moves": [{"vm", "form", "parts", "figures", ...}], ...},         `testbed.vm_migration.MoveRecord`
+     "fidelity": {"trustworthy": true, "kinds": [], "reasons": [], ...},   (`fidelity`)
      "metrics": {"dip": 0.02, ...}, "without": {"metric": why the run has none}}
 
 A run that failed has all up to "facts" as far as it came, and no metrics.

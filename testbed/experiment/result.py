@@ -10,7 +10,8 @@ from it alone, years later too.
                     "metrics": [{"name", "label", "unit", "scale", "better", "matters"}],
                     "acceptance": [...], "references": {metric: {...}}, "plots": [...], "parameters": {name: {...}}},
      "points": [{"rtt_ms": 20}, ...],                                the swept values; one empty one without a sweep
-     "scenes": [{"setting", "contender", "topology", "options", "seconds", "traffic": [...], "events": [...]}],
+     "scenes": [{"setting", "contender", "topology", "options", "seconds", "traffic": [...], "events": [...],
+                 "machines": [...]}],
      "plan": [{"number", "repetition", "setting", "contender", "seed"}, ...],
      "calibration": [{"setting", "contender", "good", "lines": [...], "paths": [{...}], "error"}],
      "manifest": {...},                                              what it ran on (`testbed.measure.environment`)
@@ -110,6 +111,7 @@ def _scenes(plan: Plan) -> list[dict[str, Any]]:
                     "controller": list(scene.controller),
                     "traffic": [described(item) for item in scene.traffic],
                     "events": [event.described() for event in scene.events],
+                    "machines": [machine.described() for machine in scene.machines],
                 }
             )
     return found

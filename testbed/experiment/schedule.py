@@ -32,7 +32,7 @@ class Action(Protocol):
     """Something that is done to the running network.
 
     Actions are carried out one after the other. A class with `beside = True` takes long by its nature, and those that
-    follow do not wait for it.
+    follow do not wait for it. One that is done to a virtual machine names that as its `vm`.
     """
 
     def describe(self) -> str:

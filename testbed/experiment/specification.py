@@ -12,7 +12,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from testbed.experiment import machines as vms
 from testbed.experiment import traffic as flows
+from testbed.experiment.machines import Machine
 from testbed.experiment.record import RunRecord
 from testbed.experiment.schedule import Event, SpecificationError
 from testbed.experiment.traffic import Traffic
@@ -75,6 +77,7 @@ class Scene:
     calibrate   pairs of hosts whose path is measured and compared with what was asked, before the first run
     controller  more of controllers.run's command line
     services    whether the topology's declared services are started
+    machines    virtual machines of the real form: they are started before the traffic
     """
 
     topology: str
@@ -85,6 +88,7 @@ class Scene:
     calibrate: tuple[tuple[str, str], ...] = ()
     controller: tuple[str, ...] = ()
     services: bool = False
+    machines: tuple[Machine, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -272,12 +276,15 @@ class Experiment:
 def _check_scene(scene: Scene, topology: Topo, contenders: Collection[Contender]) -> None:
     if not 0 < scene.seconds < math.inf:
         raise SpecificationError(f"a run must last more than 0 s, and end, not {scene.seconds:g}")
+    vms.check(scene.machines, topology)
+    vms.check_moves(scene.machines, topology, scene.events)
+    machines = [machine.name for machine in scene.machines]
     flowing: dict[str, Traffic] = {}
     for item in scene.traffic:
         if item.name in flowing:
             raise SpecificationError(f"two flows are called {item.name!r}")
         flowing[item.name] = item
-        flows.check(item, topology, scene.seconds)
+        flows.check(item, topology, scene.seconds, machines)
     known = [contender.name for contender in contenders]
     for event in scene.events:
         event.check(topology, flowing, scene.seconds, known)

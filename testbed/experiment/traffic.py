@@ -1,13 +1,15 @@
 """What flows in an experiment, as data. `testbed.traffic` carries it out over each contender's transport.
 
 Rates in Mbit/s of application data, times in seconds after zero, sizes in bytes. The far end is a service for Serval
-and the host's address for everybody else; `target` names the host that serves in both cases.
+and the host's address for everybody else; `target` names the host that serves in both cases. A stream's target can
+also be one of the scene's virtual machines (`testbed.experiment.machines`), which then sends.
 """
 
 from __future__ import annotations
 
 import math
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -92,12 +94,16 @@ _BOUNDS = {"rate": 0.0, "size": 0, "count": 1, "hold": 0.0}
 """The least of each; a rate is more than that."""
 
 
-def check(item: Traffic, topology: Topo, seconds: float) -> None:
-    """Raises SpecificationError when it cannot flow in this topology within a run of so many seconds."""
+def check(item: Traffic, topology: Topo, seconds: float, machines: Collection[str] = ()) -> None:
+    """Raises SpecificationError when it cannot flow in this topology within a run of so many seconds.
+
+    machines  names of the scene's virtual machines
+    """
     place = f"{item.kind} {item.name!r}"
     hosts = topology.hosts()
+    _check_machines(item, place, machines)
     for host in (item.source, item.target):
-        if host not in hosts:
+        if host not in hosts and host not in machines:
             raise SpecificationError(f"{place}: the topology has no host {host!r}; there are: {', '.join(hosts)}")
     if item.source == item.target:
         raise SpecificationError(f"{place}: source and target are both {item.source}")
@@ -134,6 +140,21 @@ def _check_service(item: Traffic, topology: Topo, place: str) -> None:
         raise SpecificationError(
             f"{place}: {item.service}: the topology has no provider {provider!r}{did_you_mean(provider, providers)};"
             f" there are: {', '.join(providers)}"
+        )
+
+
+def _check_machines(item: Traffic, place: str, machines: Collection[str]) -> None:
+    """A machine takes no orders while it runs, so only the other end tells of what flows."""
+    if item.source in machines:
+        raise SpecificationError(f"{place}: {item.source} is a virtual machine, which can only be a target")
+    if item.target not in machines:
+        return
+    if not isinstance(item, Stream):
+        raise SpecificationError(f"{place}: {item.target} is a virtual machine, which can only have streams")
+    if item.direction != DOWN:
+        raise SpecificationError(
+            f"{place}: {item.target} is a virtual machine, which tells nothing of what it received",
+            f'let it send: direction="{DOWN}"',
         )
 
 

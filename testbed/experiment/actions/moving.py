@@ -8,14 +8,13 @@ from typing import Any, ClassVar
 
 from mininet.topo import Topo
 
-from testbed.errors import TestbedError
+from testbed.experiment import machines
 from testbed.experiment.actions import places
 from testbed.experiment.run import Run
 from testbed.experiment.schedule import BY_LINK, SpecificationError
 from testbed.mobility import replug
 from testbed.traffic import transports
-from testbed.vm_migration import LIGHT, MoveRecord, check_place
-from topologies import subnets
+from testbed.vm_migration import LIGHT, MoveRecord
 from topologies.declarations import Bridge
 
 
@@ -50,7 +49,7 @@ class MoveInterface:
                 raise SpecificationError(f"{self.describe()}: {name} is no plain bridge; there are: {there}")
         if self.gap < 0:
             raise SpecificationError(f"{self.describe()}: the gap cannot be {self.gap:g} s")
-        _check_place(topology, self.host, self.address, self.gateway, self.to, self.describe())
+        machines.check_in_subnet(topology, self.host, self.address, self.gateway, self.to, self.describe())
 
     def carry_out(self, run: Run) -> Mapping[str, Any]:
         moments = replug.move(
@@ -70,8 +69,9 @@ class MoveInterface:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MoveVm:
-    """A virtual machine of the network moves to another host, where it has another address. All its parts are on
-    record as events, and the move in the run's facts under the machine's name.
+    """A virtual machine of the network, of either form, moves to another host, where it has another address. All its
+    parts are on record as events, and the move with its form among the run's facts, "moves". That there is such a
+    machine is the scene's to check (`machines`).
     """
 
     notice: ClassVar[str] = BY_LINK
@@ -85,17 +85,12 @@ class MoveVm:
 
     def check(self, topology: Topo, traffic: Collection[str]) -> None:
         places.check_host(topology, self.to, self.describe())
-        declared = [host for host in topology.hosts() if "vm" in topology.nodeInfo(host)]
-        if declared and self.vm not in declared:
-            raise SpecificationError(
-                f"{self.describe()}: {self.vm!r} is no virtual machine; there are: {', '.join(declared)}"
-            )
         on = [end.other for end in places.ends_of(topology, self.to) if end.other in _bridges(topology)]
         if not on:
             raise SpecificationError(
                 f"{self.describe()}: {self.to} has no bridge that a machine could be plugged in at"
             )
-        _check_place(topology, self.vm, self.address, self.gateway, on[0], self.describe())
+        machines.check_in_subnet(topology, self.vm, self.address, self.gateway, on[0], self.describe())
 
     def carry_out(self, run: Run) -> Mapping[str, Any]:
         record = run.network.vm(self.vm).move(self.to, address=self.address, gateway=self.gateway)
@@ -119,20 +114,3 @@ def _since(record: MoveRecord, zero: float) -> dict[str, Any]:
 
 def _bridges(topology: Topo) -> list[str]:
     return [name for name in topology.switches() if topology.nodeInfo(name).get("cls") is Bridge]
-
-
-def _check_place(topology: Topo, host: str, address: str, gateway: str, network: str, what: str) -> None:
-    """The address is one of the network that it is for, and nobody else's; the gateway is somebody's there."""
-    try:
-        interface, router = check_place(address, gateway)
-    except TestbedError as error:
-        raise SpecificationError(f"{what}: {error.message}", error.hint) from None
-    known = list(subnets.places_of(topology))
-    there = {place.address.network for place in known if place.segment == network}
-    if there and interface.network not in there:
-        raise SpecificationError(f"{what}: {interface} is not in {network}'s subnet {', '.join(map(str, there))}")
-    if router not in {place.address.ip for place in known if place.segment == network}:
-        raise SpecificationError(f"{what}: nobody at {network} has the gateway's address {router}")
-    for place in known:
-        if place.address.ip == interface.ip and place.name.rpartition("-")[0] != host:
-            raise SpecificationError(f"{what}: {place.name} has the address {interface.ip}")

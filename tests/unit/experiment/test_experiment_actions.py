@@ -241,7 +241,6 @@ def test_a_host_moves_to_no_network_that_is_not_there(action: MoveInterface, wor
 @pytest.mark.parametrize(
     ("action", "words"),
     [
-        (to_ian(vm="vicky"), "'vicky' is no virtual machine; there are: vic"),
         (to_ian(to="bob"), "there is no host 'bob'"),
         (to_ian(to="ann"), "ann has no bridge that a machine could be plugged in at"),
         (to_ian(address="10.2.1.10/24", gateway="10.2.1.254"), "10.2.1.10/24 is not in b2's subnet 10.2.2.0/24"),
