@@ -17,6 +17,9 @@ REPEATS_SHARE = 0.25
 """and how many repeats there are, as a share of all runs; at least REPEATS_LEAST."""
 REPEATS_LEAST = 2
 
+NONE = "this run has none"
+"""Why a metric that has nothing to say of a run has no value."""
+
 CarryOut = Callable[[Turn, int], dict[str, Any]]
 """(turn, attempt) -> the record of the run, its metrics still missing."""
 
@@ -74,12 +77,13 @@ def compute(metrics: tuple[Metric, ...], record: dict[str, Any]) -> tuple[dict[s
     for metric in metrics:
         try:
             found = metric.compute(RunRecord(record))
-        # What the run does not have: a traffic or an event that this contender lacks, an empty series.
-        except (LookupError, ValueError, ZeroDivisionError, TypeError) as error:
+        # What the run does not have: a traffic or an event that this contender lacks, an empty series. Or a mistake in
+        # the metric, which must not end what still measures; the summary says it.
+        except Exception as error:  # noqa: BLE001
             values[metric.name], without[metric.name] = None, f"{type(error).__name__}: {error}"
             continue
         good = found is not None and math.isfinite(found)
         values[metric.name] = float(found) if found is not None and good else None
         if not good:
-            without[metric.name] = "this run has none" if found is None else f"{found} is no figure"
+            without[metric.name] = NONE if found is None else f"{found} is no figure"
     return values, without

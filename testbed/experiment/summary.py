@@ -8,6 +8,7 @@ from typing import Any
 from testbed.experiment import analysis, result
 from testbed.experiment.analysis import CANNOT_TELL, Comparison, Estimate, Judgement, Summary
 from testbed.experiment.plan import point_words
+from testbed.experiment.runner import NONE
 from testbed.experiment.specification import EVERY
 from testbed.measure.statistics import ENOUGH
 from testbed.measure.table import aligned, number
@@ -111,12 +112,29 @@ def figure_lines(document: Document) -> list[str]:
     few = any(0 < one.estimate.count < ENOUGH for one in analysis.summaries(document))
     if few:
         lines.append(f"fewer than {ENOUGH} runs: no interval")
+    lines += without_lines(document)
     for name, reference in document["experiment"]["references"].items():
         label, unit = _labelled(document, name)
         eye = ", read off by eye" if reference["by_eye"] else ""
         figure = f"{number(reference['value'])} {unit}".rstrip()
         lines.append(f"{label}: {reference['source']} has {figure}{eye}")
     return lines
+
+
+def without_lines(document: Document) -> list[str]:
+    """Why metrics could not be computed: a mistake in an experiment shows here. Where a run simply has none, it does
+    not.
+    """
+    found: dict[tuple[str, str], list[str]] = {}
+    for run in result.good_runs(document):
+        for metric, why in run.data["without"].items():
+            if why != NONE:
+                found.setdefault((metric, why), []).append(run.contender)
+    return [
+        f"{_labelled(document, metric)[0]}: no value in {counted(len(whose), 'run')}"
+        f" ({', '.join(dict.fromkeys(whose))}): {why}"
+        for (metric, why), whose in found.items()
+    ]
 
 
 def _labelled(document: Document, metric: str) -> tuple[str, str]:

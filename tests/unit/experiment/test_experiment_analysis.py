@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from typing import Any
 
 import pytest
@@ -196,6 +197,16 @@ def test_failures_and_wrong_bytes_are_loud() -> None:
     assert "WRONG BYTES: run 1 (" in text and "WRONG BYTES: run 3 (" in text
     assert "FAILED: run 2 (" in text and "see logs/run-001" in text
     assert "ended early: KeyboardInterrupt" in text and "3 of 4 runs" in text
+
+
+def test_why_a_metric_has_no_value_is_told_unless_there_is_simply_none() -> None:
+    made = document(gaps(0.020, 0.100), runs=3)
+    for run in made["runs"]:
+        run["metrics"] |= {"bytes": None, "gap": None}
+        run["without"] |= {"bytes": "KeyError: 'packets'", "gap": "this run has none"}
+    lines = summary.figure_lines(made)
+    (told,) = [line for line in lines if "no value in" in line]
+    assert re.fullmatch(r"bytes: no value in 6 runs \((serval, tcp|tcp, serval)\): KeyError: 'packets'", told)
 
 
 def test_a_run_that_went_through_when_it_was_repeated_has_not_failed() -> None:

@@ -252,10 +252,12 @@ def test_metrics_that_a_run_does_not_have_are_none_with_the_reason() -> None:
             metric("none", lambda run: None),
             metric("missing", lambda run: run.event("nothing")),
             metric("infinite", lambda run: float("inf")),
+            metric("mistaken", lambda run: run.evnt("nothing")),  # type: ignore[attr-defined]
         ),
         {"number": 7, "events": []},
     )
-    assert values == {"fine": 1.0, "none": None, "missing": None, "infinite": None}
+    assert values == {"fine": 1.0, "none": None, "missing": None, "infinite": None, "mistaken": None}
+    assert without["mistaken"].startswith("AttributeError: ")
     assert without["none"] == "this run has none" and "no event 'nothing' in run 7" in without["missing"]
     assert "inf" in without["infinite"]
 
