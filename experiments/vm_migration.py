@@ -179,13 +179,13 @@ two forms differ by is the form and these. Their silences count from when the ma
     statements=("E3", "S5", "S12", "S45"),
     contenders=(
         Contender(name="serval-light", label="Serval, light VM", options={"form": LIGHT, "event": MOVE}),
-        Contender(name="freeze", label="Serval, standstill without a move", options={"form": LIGHT, "event": STAY}),
         Contender(
             name="tcp-light",
             label="kernel TCP, light VM",
             transport=TCP,
             options={"form": LIGHT, "event": MOVE},
         ),
+        Contender(name="freeze", label="Serval, standstill without a move", options={"form": LIGHT, "event": STAY}),
         Contender(
             name="tcp-reconnect-light",
             label="TCP, the application reconnects, light VM",

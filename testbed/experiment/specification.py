@@ -29,6 +29,8 @@ MEDIAN, EVERY = "median", "every"
 SERVAL, SERVAL_UDP = "serval", "serval-udp"
 TCP, TCP_RECONNECT, MPTCP, MPTCP_TUNED = "tcp", "tcp-reconnect", "mptcp", "mptcp-tuned"
 TRANSPORTS = (SERVAL, SERVAL_UDP, TCP, TCP_RECONNECT, MPTCP, MPTCP_TUNED)
+BULK_TRANSPORTS = (SERVAL, SERVAL_UDP, TCP)
+"""Over these an unmodified iperf3 runs; a Stream runs over all."""
 
 BuildTopology = Callable[[str, Mapping[str, Any]], "Topo"]
 
@@ -233,6 +235,7 @@ class Experiment:
             values = self.values(point, given, quick=quick)
             for contender in self.contenders:
                 scene = self.scene(values, contender)
+                _check_carried(scene, contender)
                 _check_scene(scene, build(scene.topology, scene.options), self.contenders)
 
     def _check_names(self) -> None:
@@ -271,6 +274,15 @@ class Experiment:
                 raise SpecificationError(f"{self.name}: a reference for an unknown metric {name!r}")
         for plot in self.plots:
             plot.check(self)
+
+
+def _check_carried(scene: Scene, contender: Contender) -> None:
+    for item in scene.traffic:
+        if isinstance(item, flows.Bulk) and contender.transport not in BULK_TRANSPORTS:
+            raise SpecificationError(
+                f"{item.kind} {item.name!r} of {contender.name}: iperf3 cannot run over {contender.transport}",
+                f"it runs over {', '.join(BULK_TRANSPORTS)}; a Stream runs over all",
+            )
 
 
 def _check_scene(scene: Scene, topology: Topo, contenders: Collection[Contender]) -> None:

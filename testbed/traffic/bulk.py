@@ -12,8 +12,6 @@ import time
 from typing import Any
 
 from testbed import hosts, processes
-from testbed.errors import TestbedError
-from testbed.experiment import specification as kinds
 from testbed.experiment.run import Run
 from testbed.experiment.traffic import DOWN, Bulk
 from testbed.traffic import transports
@@ -24,7 +22,6 @@ INTERVAL = 0.1
 LONGEST = 86400
 LOOK_SECONDS = 0.05
 END_SECONDS = 3.0
-_TRANSPORTS = (kinds.SERVAL, kinds.SERVAL_UDP, kinds.TCP)
 _TERMINATED = "terminated"
 _RECEIVED = re.compile(r"bytes_received:(\d+)")
 
@@ -33,11 +30,6 @@ class FlowingBulk:
     """See `testbed.experiment.run.Running`."""
 
     def __init__(self, run: Run, item: Bulk, port: int) -> None:
-        if run.contender.transport not in _TRANSPORTS:
-            raise TestbedError(
-                f"bulk {item.name}: iperf3 cannot run over {run.contender.transport}",
-                f"it runs over {', '.join(_TRANSPORTS)}; a Stream runs over all",
-            )
         self.item, self._run, self._port = item, run, port
         self._source, self._target = run.network.find(item.source), run.network.find(item.target)
         self._began = self._flowed = self._ended = 0.0

@@ -51,6 +51,12 @@ def test_the_row_takes_less_than_twenty_minutes(capsys: pytest.CaptureFixture[st
     assert "together about" in out and all(name in out for name in catalogue.names())
 
 
+def test_of_the_shortest_row_a_machine_that_moves_has_a_rival() -> None:
+    row, _ = _short.fit(catalogue.every(), 60 * experiments.MINUTES, Settings(runs=6), build.topology)
+    (moved,) = [one for one in row if one.name == "vm_migration"]
+    assert "tcp-light" in [contender.name for contender in moved.plan.contenders]
+
+
 def test_a_row_leaves_out_contenders_and_points_and_never_repetitions() -> None:
     two = replace(SWEPT, contenders=SWEPT.contenders[:2])
     whole = plan.make(two, Settings(runs=6, points="ends"), made.build).total_seconds()

@@ -14,6 +14,7 @@ from testbed.experiment.actions import MovedBytes
 from testbed.experiment.record import RunRecord
 from testbed.experiment.schedule import Event, SpecificationError
 from testbed.experiment.specification import (
+    MPTCP,
     SERVAL,
     TCP,
     Acceptance,
@@ -24,7 +25,7 @@ from testbed.experiment.specification import (
     Reference,
     Scene,
 )
-from testbed.experiment.traffic import Requests, Stream
+from testbed.experiment.traffic import Bulk, Requests, Stream
 
 
 @dataclass(frozen=True)
@@ -152,6 +153,13 @@ def test_parameters_that_do_not_fit_are_refused(given: dict[str, float], words: 
 )
 def test_scenes_that_make_no_sense_are_refused(changes: dict[str, Any], words: str) -> None:
     refused(with_scene(**changes), words)
+
+
+def test_what_cannot_carry_its_traffic_is_refused() -> None:
+    bulk = with_scene(traffic=(Bulk(name="bulk", source="ann", target="dan", service="bulk.example"),))
+    check(bulk)
+    also = replace(bulk, contenders=(*bulk.contenders, Contender(name="mp", label="MPTCP", transport=MPTCP)))
+    refused(also, "bulk 'bulk' of mp: iperf3 cannot run over mptcp\n  it runs over serval, serval-udp, tcp")
 
 
 @pytest.mark.parametrize(
