@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from testbed import attach, sandbox, symptoms
+from testbed import attach, interrupts, sandbox, symptoms
 from testbed.errors import TestbedError, report
 
 
@@ -195,13 +195,8 @@ def _inner(name: str) -> Any:
             f"{sys.executable} has no module {error.name}",
             "install what is missing: make setup; if that finds nothing to do: make clean setup",
         ) from None
-    _hear_interrupts()  # until here Ctrl-C just ends it
+    interrupts.hear()  # until here Ctrl-C just ends it
     return module
-
-
-def _hear_interrupts() -> None:
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _mn(options: argparse.Namespace) -> int:

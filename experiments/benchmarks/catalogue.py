@@ -20,13 +20,14 @@ BENCHMARKS: tuple[Benchmark, ...] = (
 
 
 def choose(names: Sequence[str], only: Sequence[str] = ()) -> list[Benchmark]:
-    """The benchmarks of these names; "connect" stands for all that begin so. Without any name all, but for those that
-    take too long to be measured unasked. `only`: these variants of them, and what they are compared with. Raises
-    TestbedError.
+    """The benchmarks of these names; "connect", which is none itself, stands for all that begin so. Without any name all,
+    but for those that take too long to be measured unasked. `only`: these variants of them, and what they are compared
+    with. Raises TestbedError.
     """
     chosen: list[Benchmark] = []
     for name in names:
-        found = [one for one in BENCHMARKS if one.name == name or one.name.startswith(f"{name}-")]
+        exact = [one for one in BENCHMARKS if one.name == name]
+        found = exact or [one for one in BENCHMARKS if one.name.startswith(f"{name}-")]
         if not found:
             known = ", ".join(one.name for one in BENCHMARKS)
             raise TestbedError(f"no benchmark {name!r}", f"there are: {known}")

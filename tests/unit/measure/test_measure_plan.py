@@ -94,6 +94,7 @@ def test_names_choose() -> None:
     assert [one.name for one in choose(["connect"])] == ["connect-0ms", "connect-10ms"]
     assert choose([]) == [one for one in BENCHMARKS if not one.by_name]
     assert len(choose(["goodput", "goodput"])) == 1
+    assert [one.name for one in choose(["hosts"])] == ["hosts"], "a whole name is not the beginning of others"
     with pytest.raises(TestbedError, match=r"no benchmark 'gooodput'(.|\n)*there are: goodput, "):
         choose(["gooodput"])
 
