@@ -20,9 +20,10 @@ BENCHMARKS: tuple[Benchmark, ...] = (
 
 
 def choose(names: Sequence[str], only: Sequence[str] = ()) -> list[Benchmark]:
-    """The benchmarks of these names; "connect", which is none itself, stands for all that begin so. Without any name all,
-    but for those that take too long to be measured unasked. `only`: these variants of them, and what they are compared
-    with. Raises TestbedError.
+    """The benchmarks of these names; "connect", which is none itself, stands for all that begin so.
+
+    Without any name all, but for those that take too long to be measured unasked. `only`: these variants of them, and
+    what they are compared with. Raises TestbedError.
     """
     chosen: list[Benchmark] = []
     for name in names:

@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 
 from testbed import capture, hosts
-from testbed.calibration import TCP_PAYLOAD
+from testbed.calibration import TCP_HEADERS, USUAL_MTU
 from testbed.errors import TestbedError
 from testbed.iperf import INTERVAL, received_rate, settled_rate
 from testbed.link import end
 from testbed.link.emulated import netem_available
 from testbed.link.shape import FRAME_BYTES, Shape
 from tests.emulation.pair import RIGHT, pair
+
+TCP_PAYLOAD = USUAL_MTU - TCP_HEADERS
 
 
 @pytest.mark.parametrize("rate", [10, 100])
