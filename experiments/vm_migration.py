@@ -142,6 +142,12 @@ def part(name: str) -> Callable[[RunRecord], float | None]:
     return compute
 
 
+def copied(run: RunRecord) -> float | None:
+    """How long the memory was copied; of the light form none is."""
+    found = run.facts.get("moves")
+    return part("copy")(run) if found and found[0]["form"] == REAL else None
+
+
 def qemu_downtime(run: RunRecord) -> float | None:
     """What QEMU itself says of the standstill; none for the light form."""
     found = run.facts.get("moves")
@@ -233,7 +239,7 @@ two forms differ by is the form and these. Their silences count from when the ma
             name="recovered", label="rate after, of that before", unit="%", scale=100, better=HIGHER, compute=recovered
         ),
         Metric(name="before", label="rate before", unit="Mbit/s", scale=1e-6, compute=before),
-        Metric(name="copy", label="memory copied while it runs", unit="ms", scale=1e3, compute=part("copy")),
+        Metric(name="copy", label="memory copied while it runs", unit="ms", scale=1e3, compute=copied),
         Metric(name="qemu", label="QEMU's own downtime", unit="ms", scale=1e3, compute=qemu_downtime),
         Metric(name="standstill", label="standstill", unit="ms", scale=1e3, compute=part("standstill")),
         Metric(name="address", label="wake-up and address", unit="ms", scale=1e3, compute=part("address")),

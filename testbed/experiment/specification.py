@@ -277,11 +277,18 @@ class Experiment:
 
 
 def _check_carried(scene: Scene, contender: Contender) -> None:
+    machines = [machine.name for machine in scene.machines]
     for item in scene.traffic:
+        place = f"{item.kind} {item.name!r} of {contender.name}"
         if isinstance(item, flows.Bulk) and contender.transport not in BULK_TRANSPORTS:
             raise SpecificationError(
-                f"{item.kind} {item.name!r} of {contender.name}: iperf3 cannot run over {contender.transport}",
+                f"{place}: iperf3 cannot run over {contender.transport}",
                 f"it runs over {', '.join(BULK_TRANSPORTS)}; a Stream runs over all",
+            )
+        if item.target in machines and contender.transport == TCP_RECONNECT:
+            raise SpecificationError(
+                f"{place}: {item.source} would connect anew to the first address of {item.target}, wherever it is",
+                "take the light form of the machine: it connects itself, from the address that it has",
             )
 
 

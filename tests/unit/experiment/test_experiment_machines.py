@@ -16,7 +16,7 @@ from testbed.experiment import build, live, plan, result
 from testbed.experiment.actions import MoveVm
 from testbed.experiment.machines import Machine
 from testbed.experiment.schedule import Event, SpecificationError
-from testbed.experiment.specification import Contender, Scene
+from testbed.experiment.specification import TCP_RECONNECT, Contender, Scene
 from testbed.experiment.traffic import UP, Bulk, Requests, Stream
 from tests.unit.experiment.fakes import Note, World
 from tests.unit.experiment.made import EXPERIMENT, planned
@@ -31,7 +31,7 @@ STREAM = Stream(name="flow", source="ann", target="vic", service="flow.example",
 MOVE = MoveVm(vm="vic", to="ian", address="10.2.2.10/24", gateway="10.2.2.254")
 
 
-def check(light: int = 0, **changes: Any) -> None:
+def check(light: int = 0, contenders: tuple[Contender, ...] = EXPERIMENT.contenders, **changes: Any) -> None:
     def scene(values: Mapping[str, float], contender: Contender) -> Scene:
         options = {"light": light}
         laid = Scene(
@@ -39,7 +39,7 @@ def check(light: int = 0, **changes: Any) -> None:
         )
         return replace(laid, **{"machines": (VIC,), **changes})
 
-    replace(EXPERIMENT, scene=scene).check(build.topology, {}, quick=False)
+    replace(EXPERIMENT, contenders=contenders, scene=scene).check(build.topology, {}, quick=False)
 
 
 def test_a_machine_stands_at_a_host_and_a_stream_comes_from_it() -> None:
@@ -86,6 +86,12 @@ def test_two_machines_share_neither_a_name_nor_an_address() -> None:
 def test_what_cannot_flow_to_a_machine_is_refused(item: Any, words: str) -> None:
     with pytest.raises(SpecificationError, match=words):
         check(traffic=(item,))
+
+
+def test_nobody_connects_anew_to_where_a_machine_was() -> None:
+    contenders = (*EXPERIMENT.contenders, Contender(name="again", label="", transport=TCP_RECONNECT))
+    with pytest.raises(SpecificationError, match="stream 'flow' of again: ann would connect anew to the first address"):
+        check(contenders=contenders)
 
 
 def test_only_a_machine_of_either_form_is_moved() -> None:

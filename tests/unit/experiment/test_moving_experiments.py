@@ -103,20 +103,20 @@ def test_the_machines_standstill_is_given_or_the_models() -> None:
 def test_the_rate_after_a_move_is_a_share_of_the_one_before() -> None:
     bins = [1000] * 250 + [0] * 10 + [900] * 240
     moved = [{"at": 2.5, "name": "vic moves to ian"}]
-    told = {"stopped": 2.5, "parts": {"signal": 0.02}, "figures": {}}
+    told = {"form": "light", "stopped": 2.5, "parts": {"copy": 0.003, "signal": 0.02}, "figures": {}}
     run = record(events=moved, traffic=stream([(2.5, 0.1)], received=bins), facts={"moves": [told]})
     assert vm_migration.recovered(run) == pytest.approx(0.9)
     assert vm_migration.silence(run) == 0.1
     assert vm_migration.part("signal")(run) == 0.02
     assert vm_migration.part("address")(run) is None
     assert vm_migration.part("signal")(record()) is None
-    assert vm_migration.qemu_downtime(run) is None
+    assert vm_migration.qemu_downtime(run) is None and vm_migration.copied(run) is None
 
 
 def test_while_its_memory_is_copied_a_machine_runs() -> None:
     """What a real machine's stream does meanwhile is neither its silence nor its rate afterwards."""
     bins = [1000] * 150 + [100] * 100 + [0] * 100 + [1000] * 150
-    told = {"stopped": 2.5, "parts": {"copy": 1.0}, "figures": {"qemu_downtime": 0.04}}
+    told = {"form": "real", "stopped": 2.5, "parts": {"copy": 1.0}, "figures": {"qemu_downtime": 0.04}}
     run = record(
         events=[{"at": 1.5, "name": "vic moves to ian"}, {"at": 2.5, "name": "vic stopped"}],
         traffic=stream([(1.6, 0.9), (2.5, 0.1)], received=bins),
@@ -124,5 +124,5 @@ def test_while_its_memory_is_copied_a_machine_runs() -> None:
     )
     assert vm_migration.silence(run) == 0.1
     assert vm_migration.qemu_downtime(run) == 0.04
-    assert vm_migration.part("copy")(run) == 1.0
+    assert vm_migration.copied(run) == 1.0
     assert vm_migration.recovered(run) == pytest.approx(1.0)
