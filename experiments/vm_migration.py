@@ -95,6 +95,12 @@ def real(values: Mapping[str, float]) -> Scene:
     )
 
 
+def no_real_machine() -> str | None:
+    """Why none can run here, and what helps."""
+    why = vm_requirements.missing()
+    return None if why is None else f"{why}; make setup-vm installs what it needs"
+
+
 def guest(network: ServalNetwork, machine: Machine) -> VmForm:
     from testbed.vm import VirtualMachine  # only here: it brings a running Mininet along
 
@@ -202,14 +208,14 @@ two forms differ by is the form and these. Their silences count from when the ma
             name="vm-real",
             label="Serval in a real VM (QEMU)",
             options={"form": REAL},
-            missing=vm_requirements.missing,
+            missing=no_real_machine,
         ),
         Contender(
             name="tcp-real",
             label="kernel TCP in a real VM (QEMU)",
             transport=TCP,
             options={"form": REAL},
-            missing=vm_requirements.missing,
+            missing=no_real_machine,
         ),
     ),
     scene=scene,
