@@ -43,7 +43,7 @@ topo-replicas: setup ## replicas of one service, to compare load-balancing polic
 check: setup ## what this machine offers, what is missing and how to mend it; really starts two Serval hosts (ARGS="--json")
 	@scripts/privileged $(PYTHON) -m testbed check $(ARGS)
 
-test: setup ## everything that must hold: lint, unit, sandbox, emulation, docs (JOBS=1: nothing beside anything)
+test: setup ## everything that must hold: lint, unit, sandbox, emulation, docs, experiments (JOBS=1: nothing beside anything)
 	@scripts/test-all
 
 lint: setup ## ruff and mypy
@@ -64,6 +64,10 @@ test-emulation: setup ## real nodes on real links, inside one sandbox
 	@# The sandbox has no network. 3: this Python cannot run Ryu, which the test says again.
 	@scripts/as-caller scripts/setup-ryu || [ $$? -eq 3 ]
 	@scripts/privileged $(PYTHON) -m testbed exec -- $(PYTHON) -m pytest -q --no-skips tests/emulation $(PYTEST_ARGS)
+
+test-experiments: setup ## every experiment, as short as it goes: it runs, and its bytes are right
+	@echo "== experiments tests: each as short as it goes"
+	@scripts/privileged $(PYTHON) -m testbed exec -- $(PYTHON) -m pytest -q --no-skips tests/experiments $(PYTEST_ARGS)
 
 test-docs: setup ## the commands of README.md and docs/, typed beside one running network
 	@echo "== docs tests: every command of every page"

@@ -83,8 +83,8 @@ _HEAD = """\
 # Statements and the tests that show them
 
 What the system must do, by the slides' statements (S) and experiments (E), and which tests fail when it does not.
-Tests below `tests/emulation` run the real system: nodes, routers, switches and controller on emulated links.
-Tests below `tests/unit` show the same of the pure parts. A test says what it shows by
+Tests below `tests/emulation` and `tests/experiments` run the real system: nodes, routers, switches and controller on
+emulated links. Tests below `tests/unit` show the same of the pure parts. A test says what it shows by
 `@pytest.mark.statement("S9", ...)`; this page is written by `python -m tests.statements`.
 
 | | statement | shown by |
@@ -102,7 +102,7 @@ class Shown:
 
     @property
     def on_the_running_system(self) -> bool:
-        return self.path.startswith("emulation/")
+        return self.path.startswith(("emulation/", "experiments/"))
 
 
 def shown(root: Path = TESTS) -> list[Shown]:

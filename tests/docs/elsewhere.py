@@ -18,7 +18,7 @@ class Elsewhere:
 ELSEWHERE = (
     Elsewhere(r"make setup", "installs packages", "tests/unit/test_setup.py"),
     Elsewhere(r"make setup-vm", "installs packages", "tests/unit/test_setup_vm.py"),
-    Elsewhere(r"make (test|lint|test-unit|test-sandbox|test-emulation|test-docs)", "this test is part of it", None),
+    Elsewhere(r"make (lint|test(-unit|-sandbox|-emulation|-experiments|-docs)?)", "this test is part of it", None),
     Elsewhere(
         r"CONTROLLER=ryu make .*",
         "needs an environment that is made over the network the first time",
@@ -47,7 +47,7 @@ ELSEWHERE = (
     Elsewhere(
         r"\.venv/bin/python -m testbed\.experiment (show|export) .*",
         "needs the result of an experiment",
-        "tests/emulation/test_experiments.py",
+        "tests/experiments/test_experiments.py",
     ),
     Elsewhere(r"make model-check", "takes minutes", "tests/unit/sal/test_model_check.py"),
     Elsewhere(r"(sudo|apt-get) .*", "changes the machine", None),

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "test-all"
-PHASES = ["lint", "test-unit", "test-sandbox", "test-docs", "test-emulation"]
+PHASES = ["lint", "test-unit", "test-sandbox", "test-docs", "test-experiments", "test-emulation"]
 MAKE = """#!/bin/sh
 echo "phase $1"
 case " $SLOW " in *" $1 "*) exec sleep 60 ;; esac
@@ -44,8 +44,9 @@ def ran(tree: Path, **settings: str) -> tuple[int, list[str], str]:
 
 def test_all_phases_pass_and_those_beside_are_shown_last(tree: Path) -> None:
     status, shown, last = ran(tree)
-    assert (status, shown) == (0, ["lint", "test-emulation", "test-unit", "test-sandbox", "test-docs"])
-    assert last.startswith("make test: lint, unit, sandbox, emulation and docs passed in ")
+    beside = ["test-unit", "test-sandbox", "test-docs", "test-experiments"]
+    assert (status, shown) == (0, ["lint", "test-emulation", *beside])
+    assert last.startswith("make test: lint, unit, sandbox, emulation, docs and experiments passed in ")
 
 
 def test_one_after_the_other(tree: Path) -> None:
