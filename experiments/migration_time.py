@@ -13,7 +13,12 @@ from testbed.experiment.schedule import Event
 from testbed.experiment.specification import (
     EVERY,
     LOWER,
+    MPTCP,
     MPTCP_TUNED,
+    SERVAL,
+    SERVAL_UDP,
+    TCP,
+    TCP_RECONNECT,
     Acceptance,
     Contender,
     Experiment,
@@ -24,12 +29,13 @@ from testbed.experiment.specification import (
 )
 from testbed.experiment.traffic import Stream
 from testbed.report.plots import Bars, BlackoutPhases, Curve, Shape
-from testbed.traffic import mptcp
 
 FLOW, MOVER = "flow", "dan"
 TOLD, HOLE = "told", "hole"
 SETTLE, TAIL = 0.5, 1.4
 DWELL, DWELL_ROUND_TRIPS, DWELL_LOSS = 0.4, 4, 0.05
+STALE_TAIL, STALE_ROUND_TRIPS = 4.0, 16
+"""Seconds and round trips after a black hole for MPTCP as it comes: a path is given up at its fourth time-out."""
 PATIENCE = 10.0
 """With much loss TCP pauses for seconds by itself: only a longer silence counts as broken."""
 ROUND_TRIPS_MS = (1, 20, 100, 300)
@@ -54,6 +60,9 @@ def scene(values: Mapping[str, float], contender: Contender) -> Scene:
         ]
     else:
         events = [Event(action=BlackHole(MOVER, "eth0"), at=first)]
+    tail = max(TAIL, dwell(values)) + 10 * round_trip
+    if contender.transport == MPTCP:
+        tail = STALE_TAIL + STALE_ROUND_TRIPS * round_trip
     # The last loss may take several time-outs to be mended.
     last = max(float(event.at or 0) for event in events)
     return Scene(
@@ -67,7 +76,7 @@ def scene(values: Mapping[str, float], contender: Contender) -> Scene:
         },
         traffic=(Stream(name=FLOW, source="ann", target=MOVER, service="stream.example", rate=values["rate"]),),
         events=tuple(events),
-        seconds=last + max(TAIL, dwell(values)) + 10 * round_trip,
+        seconds=last + tail,
         calibrate=(("ann", MOVER),) if values["loss"] == 0 else (),
     )
 
@@ -111,16 +120,23 @@ def detect(run: RunRecord) -> float | None:
 
 
 def silence(run: RunRecord) -> float:
-    """The receiver's longest silence from the first event on."""
-    return run.largest_gap(FLOW, min(float(event["at"]) for event in run.data["events"]) - 0.05)
+    """The receiver's longest silence from the first event on; of one that a loss had begun before, the rest."""
+    begin = min(float(event["at"]) for event in run.data["events"]) - 0.05
+    gaps = run.traffic(FLOW)["gaps"]
+    return max(
+        (gap["at"] + gap["seconds"] - max(gap["at"], begin) for gap in gaps if gap["at"] + gap["seconds"] > begin),
+        default=0.0,
+    )
 
 
 def broken(run: RunRecord) -> float:
     return float(run.traffic(FLOW)["broken"] is not None or not run.traffic(FLOW)["intact"])
 
 
-def unanswered(run: RunRecord) -> float:
-    """Told moves that the peer had not answered by the end."""
+def unanswered(run: RunRecord) -> float | None:
+    """Told moves that the peer had not answered by the end; rivals do not tell."""
+    if run.transport not in (SERVAL, SERVAL_UDP):
+        return None
     told = [event for event in run.data["events"] if "moves to" in event["name"]]
     return float(max(0, len(told) - len(moves(run))))
 
@@ -136,7 +152,10 @@ Told: RSYN, RSYN-ACK, ACK. From the RSYN to the RSYN-ACK one round trip passes; 
 again after a time-out that doubles, and the times lie on its steps. Data flows on over the old path meanwhile, so the
 receiver's silence is shorter than that. Silent: first somebody has to notice, which takes round trips too, and what the
 old path swallowed is sent again. MPTCP (tuned: one path is a backup, a path is given up at its first time-out) has the
-second path open beforehand and needs a retransmission time-out to find out.
+second path open beforehand and needs a retransmission time-out to find out; as it comes it uses both paths and gives
+one up at its fourth. Told, its kernel prefers the other path; nothing on the wire answers, so of its move there is only
+the receiver's silence. TCP is tied to the address in the black hole, and an application that connects anew knows no
+other: their silences last until the end of the run, which comes earlier than that of MPTCP as it comes.
 
 The black hole swallows what leaves the server and what comes to it; the loss is on the client's link, in both
 directions, so a move's packets and data meet it on either path.
@@ -151,7 +170,25 @@ directions, so a move's packets and data meet it on either path.
             label="MPTCP tuned, silent black hole",
             transport=MPTCP_TUNED,
             options={"event": HOLE, "patience": PATIENCE},
-            missing=mptcp.missing,
+        ),
+        Contender(
+            name="mptcp-told",
+            label="MPTCP tuned, told",
+            transport=MPTCP_TUNED,
+            options={"event": TOLD, "patience": PATIENCE},
+        ),
+        Contender(
+            name="mptcp-default-hole",
+            label="MPTCP, silent black hole",
+            transport=MPTCP,
+            options={"event": HOLE, "patience": PATIENCE},
+        ),
+        Contender(name="tcp-hole", label="kernel TCP, silent black hole", transport=TCP, options={"event": HOLE}),
+        Contender(
+            name="tcp-reconnect-hole",
+            label="TCP, the application reconnects, silent black hole",
+            transport=TCP_RECONNECT,
+            options={"event": HOLE},
         ),
     ),
     scene=scene,

@@ -10,6 +10,7 @@ from testbed.experiment.specification import (
     EVERY,
     HIGHER,
     LOWER,
+    MPTCP,
     SERVAL,
     SERVAL_UDP,
     TCP,
@@ -46,9 +47,14 @@ def goodput(run: RunRecord) -> float:
     return run.bits_per_second("bulk", SETTLE, run.seconds)
 
 
-def share(run: RunRecord) -> float:
-    """Goodput as part of what the link leaves to this transport: its rate x payload / frame of a full packet."""
-    transport = {"tcp": TCP, "serval": SERVAL, "serval-udp": SERVAL_UDP}[run.contender]
+def share(run: RunRecord) -> float | None:
+    """Goodput as part of what the link leaves to this transport: its rate x payload / frame of a full packet.
+
+    None for MPTCP, whose options differ in length from packet to packet.
+    """
+    transport = {"tcp": TCP, "serval": SERVAL, "serval-udp": SERVAL_UDP}.get(run.contender)
+    if transport is None:
+        return None
     return goodput(run) / (run.point["rate"] * 1e6 * (MTU - HEADERS[transport]) / (MTU + ETHERNET))
 
 
@@ -78,6 +84,7 @@ stands in the way but the processor does: that is the CPU-bound ratio, and the b
         Contender(name="tcp", label="kernel TCP", transport=TCP),
         Contender(name="serval-udp", label="Serval inside UDP", transport=SERVAL_UDP),
         Contender(name="serval", label="Serval", transport=SERVAL),
+        Contender(name="mptcp", label="MPTCP, one path", transport=MPTCP),
     ),
     scene=scene,
     parameters={

@@ -15,6 +15,8 @@ from testbed.experiment.specification import (
     EVERY,
     HIGHER,
     LOWER,
+    MPTCP,
+    MPTCP_TUNED,
     TCP,
     TCP_RECONNECT,
     Acceptance,
@@ -180,7 +182,8 @@ In the light form the machine is a group of processes with a kernel, addresses a
 processes stand still for as long as iterative pre-copy would take for the last copy (memory, dirty rate and bandwidth
 say how long, testbed/mobility/precopy.py), while it is plugged in elsewhere without noticing. No memory is copied, and
 its kernel runs on. The control stands still just as long and moves nowhere. Plain TCP is tied to the old address; an
-application that connects anew after a silence of a second goes on.
+application that connects anew after a silence of a second goes on. MPTCP is told of the new address at once, as by a
+network manager; its only path is gone by then, and it opens another.
 
 In the real form the machine is a QEMU guest with a kernel of its own that runs servald; QEMU copies its memory over
 the same links while it sends, and then moves it. Its stream is slower and its links are faster, with larger packets:
@@ -202,6 +205,13 @@ two forms differ by is the form and these. Their silences count from when the ma
             name="tcp-reconnect-light",
             label="TCP, the application reconnects, light VM",
             transport=TCP_RECONNECT,
+            options={"form": LIGHT, "event": MOVE},
+        ),
+        Contender(name="mptcp-light", label="MPTCP, light VM", transport=MPTCP, options={"form": LIGHT, "event": MOVE}),
+        Contender(
+            name="mptcp-tuned-light",
+            label="MPTCP tuned, light VM",
+            transport=MPTCP_TUNED,
             options={"form": LIGHT, "event": MOVE},
         ),
         Contender(

@@ -20,7 +20,7 @@ WIDTH = 110
 def experiment(one: Experiment) -> str:
     """What it consists of: `--list`."""
     parts = [f"{one.name}: {one.title} ({one.source})", textwrap.fill(" ".join(one.description.split()), WIDTH)]
-    rows = [[contender.name, contender.label, contender.missing() or ""] for contender in one.contenders]
+    rows = [[contender.name, contender.label, contender.obstacle() or ""] for contender in one.contenders]
     rows = [[name, label, f"cannot run here: {why}" if why else ""] for name, label, why in rows]
     parts.append(_table("contenders (--contenders)", rows))
     if one.points != ({},):

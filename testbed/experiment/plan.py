@@ -152,7 +152,7 @@ def _able(experiment: Experiment, settings: Settings) -> tuple[tuple[Contender, 
             continue
         if settings.quick and not settings.contenders and len(able) == QUICK_CONTENDERS:
             break
-        why = contender.missing()
+        why = contender.obstacle()
         if why is None:
             able.append(contender)
         else:

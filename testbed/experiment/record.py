@@ -44,6 +44,12 @@ class RunRecord:
         return str(self.data["contender"])
 
     @property
+    def transport(self) -> str | None:
+        """That of its contender, as its hosts were told; None of a run that did not come so far."""
+        told = self.facts.get("transport")
+        return str(told["name"]) if told else None
+
+    @property
     def point(self) -> Mapping[str, Any]:
         """The parameters of this run, those of its point included."""
         return self.data["point"]

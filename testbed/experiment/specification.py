@@ -18,6 +18,7 @@ from testbed.experiment.machines import Machine
 from testbed.experiment.record import RunRecord
 from testbed.experiment.schedule import Event, SpecificationError
 from testbed.experiment.traffic import Traffic
+from testbed.traffic import mptcp
 from testbed.words import did_you_mean
 
 if TYPE_CHECKING:  # results are read where no Mininet is, too
@@ -29,10 +30,16 @@ MEDIAN, EVERY = "median", "every"
 SERVAL, SERVAL_UDP = "serval", "serval-udp"
 TCP, TCP_RECONNECT, MPTCP, MPTCP_TUNED = "tcp", "tcp-reconnect", "mptcp", "mptcp-tuned"
 TRANSPORTS = (SERVAL, SERVAL_UDP, TCP, TCP_RECONNECT, MPTCP, MPTCP_TUNED)
+MPTCP_TRANSPORTS = (MPTCP, MPTCP_TUNED)
 BULK_TRANSPORTS = (SERVAL, SERVAL_UDP, TCP)
 """Over these an unmodified iperf3 runs; a Stream runs over all."""
 
 BuildTopology = Callable[[str, Mapping[str, Any]], "Topo"]
+
+
+def transport_obstacle(transport: str) -> str | None:
+    """Why this machine cannot run a transport; None when it can."""
+    return mptcp.missing() if transport in MPTCP_TRANSPORTS else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +69,7 @@ class Contender:
 
     transport  one of TRANSPORTS: how its traffic is carried
     options    what its experiment's scene and its transport want to know: {"policy": "round-robin"}
-    missing    says why it cannot run on this machine, None when it can; it is then skipped by name
+    missing    says why it cannot run on this machine beside what its transport needs, None when it can
     """
 
     name: str
@@ -70,6 +77,15 @@ class Contender:
     transport: str = SERVAL
     options: Mapping[str, Any] = field(default_factory=dict)
     missing: Callable[[], str | None] = lambda: None
+
+    @property
+    def rival(self) -> bool:
+        """Whether it is carried by something else than Serval."""
+        return self.transport not in (SERVAL, SERVAL_UDP)
+
+    def obstacle(self) -> str | None:
+        """Why it cannot run on this machine, by its transport or by itself: it is skipped by name. None: it can."""
+        return transport_obstacle(self.transport) or self.missing()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,7 +23,7 @@ def plots(runs: Sequence[Path], formats: Sequence[str] = FORMATS) -> int:
         if name not in FORMATS:
             raise TestbedError(f"there is no format {name!r}; there are: {', '.join(FORMATS)}")
     status = 0
-    for run in runs or find.newest():
+    for run in _chosen(runs):
         try:
             document = result.load(run)
             for path in draw(document, _directory(run), formats):
@@ -37,7 +37,7 @@ def plots(runs: Sequence[Path], formats: Sequence[str] = FORMATS) -> int:
 def reports(runs: Sequence[Path]) -> int:
     """Returns the exit status: 1 when a result could not be read or a page not be written."""
     status, made = 0, []
-    for run in runs or find.newest():
+    for run in _chosen(runs):
         try:
             document = result.load(run)
             directory = _directory(run)
@@ -74,6 +74,17 @@ def write(document: Mapping[str, Any], directory: Path) -> Path:
     """Write DIRECTORY/report.html. Raises TestbedError."""
     figures = _figures(document, directory)
     return page.write(_readable(lambda: page.report(document, figures), directory), directory / page.FILE_NAME)
+
+
+def _chosen(runs: Sequence[Path]) -> Sequence[Path]:
+    """Those that are named, or the newest; says which newer ones have nothing to show. Raises TestbedError."""
+    if runs:
+        return runs
+    found = find.newest()
+    for one in found:
+        if (words := one.words()) is not None:
+            print(words)
+    return [one.path for one in found]
 
 
 def _summary(document: Mapping[str, Any], directory: Path) -> str:

@@ -20,7 +20,14 @@ from typing import Any
 from testbed import hosts, nodes
 from testbed.errors import TestbedError
 from testbed.experiment.run import Run
-from testbed.experiment.specification import MPTCP, MPTCP_TUNED, SERVAL, SERVAL_UDP, TCP_RECONNECT
+from testbed.experiment.specification import (
+    MPTCP,
+    MPTCP_TUNED,
+    SERVAL,
+    SERVAL_UDP,
+    TCP_RECONNECT,
+    transport_obstacle,
+)
 from testbed.experiment.traffic import Traffic
 from testbed.hosts import EmulatedNode, ServalHost
 from testbed.traffic import mptcp
@@ -36,11 +43,6 @@ SUBFLOWS = 2
 STALE_LOSSES = {MPTCP: 4, MPTCP_TUNED: 1}
 """Retransmission time-outs in a row after which a path is given up (net.mptcp.stale_loss_cnt; 4 is the kernel's)."""
 _ENCAPSULATION = {SERVAL: "raw", SERVAL_UDP: "udp"}
-
-
-def missing(transport: str) -> str | None:
-    """Why this machine cannot run the transport; None when it can."""
-    return mptcp.missing() if transport in STALE_LOSSES else None
 
 
 def named(run: Run) -> bool:
@@ -116,7 +118,7 @@ def set_up(run: Run, items: Iterable[Traffic]) -> None:
     """
     if FACT in run.facts:
         return
-    reason = missing(run.contender.transport)
+    reason = transport_obstacle(run.contender.transport)
     if reason is not None:
         raise TestbedError(f"{run.contender.transport} cannot run here: {reason}")
     sources = {item.source: run.network.find(item.source) for item in items}

@@ -10,7 +10,14 @@ from typing import Any
 import pytest
 
 from testbed import hosts
-from testbed.experiment.specification import MPTCP_TUNED, SERVAL, SERVAL_UDP, TCP, TCP_RECONNECT
+from testbed.experiment.specification import (
+    MPTCP_TUNED,
+    SERVAL,
+    SERVAL_UDP,
+    TCP,
+    TCP_RECONNECT,
+    transport_obstacle,
+)
 from testbed.experiment.traffic import DOWN, UP, Bulk, Requests, Stream
 from testbed.network import ServalNetwork
 from testbed.traffic import transports
@@ -63,7 +70,7 @@ def test_streams_and_requests_flow_and_are_whole(network: ServalNetwork, tmp_pat
 def test_what_becomes_of_a_stream_whose_interface_goes(
     network: ServalNetwork, tmp_path: Path, transport: str, direction: str
 ) -> None:
-    missing = transports.missing(transport)
+    missing = transport_obstacle(transport)
     if missing is not None:
         pytest.skip(missing)
     item = stream(f"flow-{transport}-{direction}", direction=direction)

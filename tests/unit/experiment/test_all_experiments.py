@@ -12,6 +12,8 @@ from experiments import _short
 from testbed import cli, sandbox
 from testbed.experiment import build, catalogue, describe, plan, result
 from testbed.experiment.plan import Settings
+from testbed.experiment.specification import TCP_RECONNECT, Contender
+from testbed.traffic import mptcp
 from tests.unit.experiment import made
 from tests.unit.experiment.made import SWEPT
 
@@ -51,25 +53,40 @@ def test_the_row_takes_less_than_twenty_minutes(capsys: pytest.CaptureFixture[st
     assert "together about" in out and all(name in out for name in catalogue.names())
 
 
-def test_of_the_shortest_row_a_machine_that_moves_has_a_rival() -> None:
+@pytest.mark.parametrize("why", [None, "kernel without MPTCP"])
+def test_in_the_row_every_experiment_has_a_rival(why: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mptcp, "missing", lambda: why)
     row, _ = _short.fit(catalogue.every(), 60 * experiments.MINUTES, Settings(runs=6), build.topology)
-    (moved,) = [one for one in row if one.name == "vm_migration"]
-    assert "tcp-light" in [contender.name for contender in moved.plan.contenders]
+    assert "migration_time" in [one.name for one in row]
+    for one in row:
+        assert {contender.rival for contender in one.plan.contenders} == {True, False}, one.name
 
 
 def test_a_row_leaves_out_contenders_and_points_and_never_repetitions() -> None:
-    two = replace(SWEPT, contenders=SWEPT.contenders[:2])
-    whole = plan.make(two, Settings(runs=6, points="ends"), made.build).total_seconds()
+    others = [
+        Contender(name="frozen", label="stands still", options={"event": "freeze"}),
+        Contender(name="again", label="connects anew", transport=TCP_RECONNECT, options={"event": "freeze"}),
+    ]
+    three = replace(SWEPT, contenders=(others[0], *SWEPT.contenders[:2]))
+    whole = plan.make(three, Settings(runs=6, points="ends"), made.build).total_seconds()
     for share, points, contenders in (
         (1.01, "ends", ()),
         (0.99, "1", ()),
-        (0.49, "1", ("serval",)),
+        (0.49, "1", ("serval", "tcp")),
     ):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(_short, "FEW", 1)
-            (found,), left_out = _short.fit([two], share * whole, Settings(runs=6), made.build)
+        (found,), left_out = _short.fit([three], share * whole, Settings(runs=6), made.build)
         assert (found.plan.settings.points, found.plan.settings.contenders) == (points, contenders)
         assert found.plan.settings.runs == 6 and not left_out
+    alone = replace(SWEPT, contenders=(SWEPT.contenders[0], others[1]), acceptance=())
+    (found,), _ = _short.fit([alone], 0.51 * whole, Settings(runs=6), made.build)
+    assert [one.name for one in found.plan.contenders] == ["serval", "again"], "none meets the same"
+
+
+def test_all_get_one_more_contender_before_one_gets_both_ends() -> None:
+    three = replace(SWEPT, contenders=(*SWEPT.contenders[:2], Contender(name="again", label="again")))
+    whole = plan.make(three, Settings(runs=6, points="ends"), made.build).total_seconds()
+    row, _ = _short.fit([three, replace(three, name="other")], 1.3 * whole, Settings(runs=6), made.build)
+    assert [len(one.plan.contenders) for one in row] == [3, 3] and {one.plan.settings.points for one in row} == {"1"}
 
 
 def test_what_does_not_fit_at_its_shortest_is_left_out_and_the_others_share_the_time() -> None:

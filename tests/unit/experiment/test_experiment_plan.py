@@ -10,6 +10,8 @@ import pytest
 from testbed.experiment import plan
 from testbed.experiment.plan import Settings
 from testbed.experiment.schedule import SpecificationError
+from testbed.experiment.specification import MPTCP, MPTCP_TUNED, Contender
+from testbed.traffic import mptcp
 from tests.unit.experiment.made import EXPERIMENT, SWEPT, build, planned
 
 
@@ -113,3 +115,14 @@ def test_the_expected_time_is_that_of_all_runs() -> None:
     laid = plan.make(EXPERIMENT, Settings(runs=5), build)
     each = EXPERIMENT.setup_seconds + plan.AROUND_SECONDS + 0.3
     assert laid.total_seconds() == pytest.approx(10 * each)
+
+
+@pytest.mark.parametrize("transport", [MPTCP, MPTCP_TUNED])
+def test_a_transport_that_the_kernel_lacks_is_left_out_by_name_without_anybody_saying_so(
+    transport: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mptcp, "missing", lambda: "kernel without MPTCP")
+    rival = Contender(name="rival", label="a rival", transport=transport)
+    laid = planned(replace(EXPERIMENT, contenders=(*EXPERIMENT.contenders, rival)), runs=1)
+    assert ("rival", "kernel without MPTCP") in [(item.contender.name, item.why) for item in laid.skipped]
+    assert "rival" not in [contender.name for contender in laid.contenders]

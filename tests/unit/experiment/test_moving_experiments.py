@@ -19,7 +19,7 @@ def record(**more: Any) -> RunRecord:
         "point": {"rtt_ms": 20.0},
         "events": [],
         "blackouts": [],
-        "facts": {},
+        "facts": {"transport": {"name": "serval"}},
         "counters": {},
         "traffic": {"flow": {"bin": 0.01, "received": [1000] * 500, "intact": True, "broken": None, "gaps": []}},
     }
@@ -50,7 +50,7 @@ def test_changes_without_a_move_are_counted_and_rivals_have_none() -> None:
     moved = [{"host": "ann"}, {"host": "ann"}, {"host": "dan"}]
     assert client_mobility.missed(record(events=CHANGES, blackouts=moved)) == 1
     assert client_mobility.missed(record(events=CHANGES)) == 3
-    assert client_mobility.missed(record(events=CHANGES, contender="tcp")) is None
+    assert client_mobility.missed(record(events=CHANGES, facts={"transport": {"name": "tcp"}})) is None
 
 
 def test_the_share_off_the_cellular_network_is_by_the_interfaces_counters() -> None:
@@ -82,6 +82,23 @@ def test_a_move_is_counted_from_its_rsyn_in_round_trips() -> None:
     told = [{"at": 1.0 + number, "name": "flow moves to dan's eth1"} for number in range(4)]
     assert migration_time.unanswered(record(events=told, blackouts=moves)) == 1
     assert migration_time.signal(record()) is None
+
+
+def test_a_silence_that_a_loss_began_before_a_black_hole_counts_from_there_on() -> None:
+    hole = [{"at": 1.0, "name": "dan's eth0 becomes a black hole"}]
+    dead = record(events=hole, traffic=stream([(0.2, 0.5), (0.8, 4.2)]))
+    assert migration_time.silence(dead) == pytest.approx(4.05)
+    assert migration_time.silence(record(events=hole, traffic=stream([(0.2, 0.5)]))) == 0
+
+
+@pytest.mark.parametrize(
+    ("contender", "notices"),
+    [("serval", {"seen"}), ("serval-told", {"told"}), ("serval-hole", {"silent"}), ("mptcp-tuned-hole", {"silent"})],
+)
+def test_a_mobile_client_is_told_or_sees_it_or_meets_a_silent_loss(contender: str, notices: set[str]) -> None:
+    experiment = client_mobility.EXPERIMENT
+    events = client_mobility.scene(experiment.values({}, {}, quick=False), experiment.contender(contender)).events
+    assert {event.described()["notice"] for event in events} - {None} == notices
 
 
 def test_told_moves_go_there_and_back() -> None:

@@ -68,7 +68,22 @@ def test_the_newest_run_of_each_experiment_is_the_default(tmp_path: Path, monkey
     (tmp_path / "one" / "latest").symlink_to("20261121-130000")
     put({"format": "serval-testbed measurement", "version": 1}, tmp_path / "bench" / "20261121-150000")
     (tmp_path / "one" / "20261121-160000").mkdir()  # nothing was written into it
-    assert find.newest(tmp_path) == [tmp_path / "one" / "20261121-140000", tmp_path / "two" / "20261121-120000"]
+    found = [one.path for one in find.newest(tmp_path)]
+    assert found == [tmp_path / "one" / "20261121-140000", tmp_path / "two" / "20261121-120000"]
+
+
+def test_what_was_interrupted_before_its_first_run_is_passed_over_and_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = put(without_plots(), tmp_path / "one" / "20261121-130000")
+    put(stored(runs=[], ended="KeyboardInterrupt"), tmp_path / "one" / "20261121-140000")
+    alone = put(stored(runs=[], ended="KeyboardInterrupt"), tmp_path / "two" / "20261121-120000")
+    found = find.newest(tmp_path)
+    assert [one.path for one in found] == [kept, alone] and found[1].words() is None
+    monkeypatch.setattr(find, "newest", lambda: found[:1])
+    assert main(["report"]) == 0
+    assert "one: 20261121-140000 ended without a run; taken is 20261121-130000" in capsys.readouterr().out
+    assert (kept / "report.html").exists()
 
 
 def test_without_results_it_says_how_to_make_one(tmp_path: Path) -> None:
