@@ -35,7 +35,8 @@ TOLD, HOLE = "told", "hole"
 SETTLE, TAIL = 0.5, 1.4
 DWELL, DWELL_ROUND_TRIPS, DWELL_LOSS = 0.4, 4, 0.05
 STALE_TAIL, STALE_ROUND_TRIPS = 4.0, 16
-"""Seconds and round trips after a black hole for MPTCP as it comes: a path is given up at its fourth time-out."""
+"""Seconds and round trips after a black hole for MPTCP as it comes: a path is given up at its fourth time-out. What
+is dead is silent as long, so that it never looks the better."""
 PATIENCE = 10.0
 """With much loss TCP pauses for seconds by itself: only a longer silence counts as broken."""
 ROUND_TRIPS_MS = (1, 20, 100, 300)
@@ -61,7 +62,7 @@ def scene(values: Mapping[str, float], contender: Contender) -> Scene:
     else:
         events = [Event(action=BlackHole(MOVER, "eth0"), at=first)]
     tail = max(TAIL, dwell(values)) + 10 * round_trip
-    if contender.transport == MPTCP:
+    if contender.transport in (MPTCP, TCP, TCP_RECONNECT):
         tail = STALE_TAIL + STALE_ROUND_TRIPS * round_trip
     # The last loss may take several time-outs to be mended.
     last = max(float(event.at or 0) for event in events)
@@ -155,7 +156,7 @@ old path swallowed is sent again. MPTCP (tuned: one path is a backup, a path is 
 second path open beforehand and needs a retransmission time-out to find out; as it comes it uses both paths and gives
 one up at its fourth. Told, its kernel prefers the other path; nothing on the wire answers, so of its move there is only
 the receiver's silence. TCP is tied to the address in the black hole, and an application that connects anew knows no
-other: their silences last until the end of the run, which comes earlier than that of MPTCP as it comes.
+other: their silences last until the end of the run.
 
 The black hole swallows what leaves the server and what comes to it; the loss is on the client's link, in both
 directions, so a move's packets and data meet it on either path.
