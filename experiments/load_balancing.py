@@ -205,7 +205,7 @@ def _contenders() -> tuple[Contender, ...]:
             label=f"nftables, {how}",
             transport=TCP,
             options={"how": how},
-            missing=nft_balancer.missing,
+            missing=lambda: nft_balancer.missing(),
         )
         for how in nft_balancer.CHOICES
     ]

@@ -65,12 +65,14 @@ def _load(path: Path) -> ModuleType:
         raise PolicyError(f"there is no file {path}")
     name = _MODULE.format(path.stem)
     spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
+    if spec is None:
+        raise PolicyError(f"{path} is no Python file")
     module = importlib.util.module_from_spec(spec)
     # Dataclasses look their module up there.
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        # Not by the loader: it would take what it compiled a moment ago for a file that was changed in the same second.
+        exec(compile(path.read_bytes(), str(path), "exec"), vars(module))
     except (Exception, SystemExit) as error:  # what a file does when it is read is up to its author
         LOG.exception("reading %s", path)
         raise PolicyError(f"{path} cannot be used: {type(error).__name__}: {error}") from None

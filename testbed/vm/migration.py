@@ -20,6 +20,7 @@ RESUME_SECONDS = 10.0
 FASTEST = 10**10
 """Bytes a second: QEMU limits nothing, the link does."""
 CAPABILITIES = ("events", "xbzrle", "multifd", "compress", "postcopy-ram", "auto-converge")
+"""Those that a version of QEMU does not have (compress is gone since 9.1) are left alone."""
 _POLL_SECONDS = 0.02
 _COMPLETED_SECONDS = 5.0
 
@@ -77,7 +78,8 @@ def migrate(source: Machine, destination: Machine, address: str) -> Transfer:
 
 def prepare(machine: Machine) -> None:
     """Set what migrations go by, all of it: the settings of one migration travel with the guest to the next."""
-    states = [{"capability": name, "state": name == "events"} for name in CAPABILITIES]
+    known = {item["capability"] for item in machine.qmp.execute("query-migrate-capabilities")}
+    states = [{"capability": name, "state": name == "events"} for name in CAPABILITIES if name in known]
     machine.qmp.execute("migrate-set-capabilities", capabilities=states)
     machine.qmp.execute("migrate-set-parameters", announce_rounds=5)
 

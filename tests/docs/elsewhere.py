@@ -51,7 +51,6 @@ ELSEWHERE = (
     ),
     Elsewhere(r"make model-check", "takes minutes", "tests/unit/sal/test_model_check.py"),
     Elsewhere(r"(sudo|apt-get) .*", "changes the machine", None),
-    Elsewhere(r"vagrant .*", "needs Vagrant and a hypervisor", None),
     Elsewhere(r"scripts/provision", "installs packages, then does make check", "tests/sandbox/test_check.py"),
     Elsewhere(
         r"make test-wireshark|(wireshark|tshark) .*", "setup does not install it", "tests/wireshark/test_tshark.py"

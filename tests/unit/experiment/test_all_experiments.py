@@ -13,6 +13,7 @@ from testbed import cli, sandbox
 from testbed.experiment import build, catalogue, describe, plan, result
 from testbed.experiment.plan import Settings
 from testbed.experiment.specification import TCP_RECONNECT, Contender
+from testbed.rivals import nft_balancer
 from testbed.traffic import mptcp
 from tests.unit.experiment import made
 from tests.unit.experiment.made import SWEPT
@@ -56,6 +57,8 @@ def test_the_row_takes_less_than_twenty_minutes(capsys: pytest.CaptureFixture[st
 @pytest.mark.parametrize("why", [None, "kernel without MPTCP"])
 def test_in_the_row_every_experiment_has_a_rival(why: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mptcp, "missing", lambda: why)
+    # It needs root, or a kernel that lets users make namespaces.
+    monkeypatch.setattr(nft_balancer, "missing", lambda: None)
     row, _ = _short.fit(catalogue.every(), 60 * experiments.MINUTES, Settings(runs=6), build.topology)
     assert "migration_time" in [one.name for one in row]
     for one in row:
