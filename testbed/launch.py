@@ -21,13 +21,14 @@ from testbed import calibration, failures, openvswitch, requirements, symptoms, 
 from testbed.adhoc_tour import AdHocTour
 from testbed.calibration import Calibration
 from testbed.capture import SNAP_BYTES, Capture
+from testbed.controller_process import RUN_DIRECTORY
 from testbed.errors import TestbedError, report
 from testbed.failures import RESULTS, keep_logs
 from testbed.isolation import in_user_namespace
 from testbed.link.emulated import netem_available
 from testbed.link.planned import check_links
 from testbed.moving_tours import TOURS
-from testbed.network import LOG_DIRECTORY, RUN_DIRECTORY, ServalNetwork
+from testbed.network import LOG_DIRECTORY, ServalNetwork
 from testbed.ownership import make_directory
 from testbed.prompt import Prompt
 from testbed.tour import Tour

@@ -13,10 +13,11 @@ from mininet.node import Controller, Node, OVSSwitch, RemoteController, Switch
 from mininet.topo import Topo
 
 from testbed import hosts, nodes, requirements
+from testbed.controller_process import CONTROLLER_SOCKET
 from testbed.errors import TestbedError
 from testbed.link.emulated import EmulatedLink
 from testbed.mn_parts import MnServalHost, SandboxSwitch, ServalController
-from testbed.network import COMPLETE_SECONDS, CONTROLLER_SOCKET, LOG_DIRECTORY, POLL_SECONDS
+from testbed.network import COMPLETE_SECONDS, LOG_DIRECTORY, POLL_SECONDS
 
 IPERF_SECONDS = 10.0
 JUNK = ("/tmp/{}.log", "/tmp/{}-ofd.log", "/tmp/{}-ofp.log", "/tmp/{}.listen", "/tmp/ivs.{}.log")

@@ -14,10 +14,10 @@ from mininet.link import Intf, OVSIntf, TCIntf, TCULink
 from mininet.node import Controller, Node, OVSBridge, OVSSwitch
 
 from testbed import openvswitch, processes
+from testbed.controller_process import CONTROLLER_PORT, controller_ready, launch_controller
 from testbed.errors import TestbedError
 from testbed.hosts import ServalHost
 from testbed.link.emulated import EmulatedLink
-from testbed.network import CONTROLLER_PORT, controller_ready, launch_controller
 
 MININETS_ONLY = frozenset(
     {

@@ -23,6 +23,14 @@ from mininet.node import Node
 from mininet.topo import Topo
 
 from testbed import frameworks, hosts, nodes, openvswitch, processes, sandbox, switches, sysctl
+from testbed.controller_process import (
+    CONTROLLER_HOST,
+    CONTROLLER_PORT,
+    CONTROLLER_SOCKET,
+    RUN_DIRECTORY,
+    controller_ready,
+    launch_controller,
+)
 from testbed.errors import TestbedError, report
 from testbed.hosts import EmulatedNode, PlainHost, PlainRouter, ServalHost
 from testbed.link import status
@@ -35,41 +43,12 @@ from testbed.vm_migration import VmForm
 from testbed.words import did_you_mean
 from topologies.declarations import Bridge, IpRouter, Service
 
-RUN_DIRECTORY = Path("/run/testbed")
 LOG_DIRECTORY = RUN_DIRECTORY / "logs"
-CONTROLLER_SOCKET = RUN_DIRECTORY / "controller.sock"
-CONTROLLER_HOST, CONTROLLER_PORT = "127.0.0.1", 6653
 NO_CONTROLLER = "what each node knows by itself: NAME serval table, for all of them: tables"
 COMPLETE_SECONDS = 20.0
 POLL_SECONDS = 0.02
 
 Say = Callable[[str], None]
-
-
-def launch_controller(
-    providers: Mapping[str, int],
-    logs: Path,
-    *,
-    host: str = CONTROLLER_HOST,
-    port: int = CONTROLLER_PORT,
-    options: Sequence[str] = (),
-) -> processes.Daemon:
-    """Start the controller process for these provider blocks, without waiting for it; raises TestbedError.
-
-    options  more of the command line of controllers.run
-    """
-    RUN_DIRECTORY.mkdir(parents=True, exist_ok=True)
-    python = frameworks.interpreter(frameworks.chosen())
-    argv = [python, "-m", "controllers.run", "--host", host, "--port", str(port), "--socket", str(CONTROLLER_SOCKET)]
-    for label, block in providers.items():
-        argv += ["--provider", f"{label}={block:#x}"]
-    argv += options
-    return processes.start("the controller", argv, log=logs / "controller.log", cwd=sandbox.ROOT)
-
-
-def controller_ready(controller: processes.Daemon) -> bool:
-    """Whether it listens by now."""
-    return "controller ready" in controller.printed()
 
 
 class ServalNetwork(Mininet):

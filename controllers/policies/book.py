@@ -85,7 +85,7 @@ class Setting:
         """Raises PolicyError for whatever a policy that somebody else wrote may do."""
         try:
             targets = tuple(self._policy.targets(candidates))
-        except Exception as error:
+        except Exception as error:  # what a policy does is up to its author; the caller has weights to fall back on
             LOG.debug("the policy %s has failed", self.name, exc_info=True)
             raise PolicyError(f"the policy {self.name} fails: {type(error).__name__}: {error}") from None
         strangers = [item for item in targets if not isinstance(item, TargetSpec)]

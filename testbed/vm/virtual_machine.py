@@ -19,9 +19,10 @@ from ipaddress import IPv4Address, IPv4Interface
 from typing import Any
 
 from testbed import hosts, vm_requirements
+from testbed.controller_process import CONTROLLER_HOST, CONTROLLER_PORT
 from testbed.errors import TestbedError
 from testbed.hosts import EmulatedNode
-from testbed.network import CONTROLLER_HOST, CONTROLLER_PORT, ServalNetwork
+from testbed.network import ServalNetwork
 from testbed.vm import migration, plug, saved
 from testbed.vm.bundle import bundle
 from testbed.vm.machine import HOST_MTU, Machine

@@ -10,7 +10,7 @@ import time
 from typing import Any
 
 from serval_node.control.local import Client
-from testbed.network import CONTROLLER_SOCKET
+from testbed.controller_process import CONTROLLER_SOCKET
 from topologies.datacenter import Datacenter
 
 LIMIT_SECONDS = 20.0

@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from testbed import hosts, nodes, openvswitch, processes, sandbox, switches, sysctl
+from testbed.controller_process import CONTROLLER_SOCKET
 from testbed.errors import TestbedError
 from testbed.link import end
-from testbed.network import CONTROLLER_SOCKET, ServalNetwork
+from testbed.network import ServalNetwork
 from topologies.datacenter import Datacenter
 
 SMALL = {"racks": 1, "hosts": 1, "clients": 1, "delay": "1ms"}
