@@ -30,6 +30,7 @@ _STATUS = re.compile(r"#.*\bstatus (\d+)\b")
 _HERE_DOCUMENT = re.compile(r"<<-?\s*(['\"]?)(\w+)\1")
 _PROMPT_COMMENT = re.compile(r"\s+# .*$")
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _VARYING = re.compile(rf"0x[0-9a-f]+|\b[0-9a-f]*\d[0-9a-f.:,]*[kMG]?|\b(?:{'|'.join(INSTANCES)})\b")
 
 
@@ -175,7 +176,8 @@ def fixed(line: str) -> str:
 
 def difference(shown: Sequence[str], seen: str) -> str | None:
     """What the output has otherwise than the page shows, in one line; None when nothing."""
-    have = [fixed(line) for line in seen.splitlines() if line.strip()]
+    # Newer versions of ip and others colour what they print at a terminal.
+    have = [fixed(line) for line in _COLOUR.sub("", seen).splitlines() if line.strip()]
     at, gap = 0, False
     for line in filter(str.strip, shown):
         if line.strip() == "...":

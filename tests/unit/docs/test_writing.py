@@ -205,6 +205,7 @@ def test_the_status_of_a_command_is_read() -> None:
 def test_differences_are_found() -> None:
     seen = "service  web.example\n0x5e7a1e 10.2.1.1 dan\n\nlast\n"
     assert difference([], seen) is None
+    assert difference(["default via 10.2.0.254"], "default via \x1b[35m10.2.0.254\x1b[0m\n") is None, "colours"
     assert difference(["service web.example", "0xffff 10.2.2.1  eve", "last"], seen) is None
     assert difference(["...", "last"], seen) is None
     assert difference(["service web.example", "..."], seen) is None
